@@ -1,0 +1,2 @@
+"""SANA-WM: a camera-controlled video world model."""
+

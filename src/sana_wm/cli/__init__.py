@@ -1,0 +1,1 @@
+"""The command `sana-wm`: one small file a verb."""

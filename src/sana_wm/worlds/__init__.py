@@ -1,0 +1,1 @@
+"""Where training video with exact camera poses comes from."""
