@@ -1,0 +1,54 @@
+"""What the two kinds of self-attention share: projections, the camera branch's weights, and how both branches are combined
+(spec 10, sections 2.2 and 9)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sana_wm.models.config import TransformerConfig
+from sana_wm.models.context import BlockContext
+from sana_wm.models.embeddings import RMSNorm
+
+QK_NORM_EPS = 1e-5
+
+
+class DualBranchAttention(nn.Module):
+    """Main branch plus camera branch, gated and projected. Subclasses say how each branch mixes tokens.
+
+    Tokens come and go as (B, T, S, width); heads are split as (B, N, h, D).
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_norm = RMSNorm(width, QK_NORM_EPS)
+        self.k_norm = RMSNorm(width, QK_NORM_EPS)
+        self.proj = nn.Linear(width, width)
+        self.output_gate = nn.Linear(width, width)
+        self.q_proj_cam = nn.Linear(width, width)
+        self.k_proj_cam = nn.Linear(width, width)
+        self.v_proj_cam = nn.Linear(width, width)
+        self.out_proj_cam = nn.Linear(width, width)
+        self.q_norm_cam = RMSNorm(width, QK_NORM_EPS)
+        self.k_norm_cam = RMSNorm(width, QK_NORM_EPS)
+
+    def main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
+        raise NotImplementedError
+
+    def camera_branch(self, u: Tensor, context: BlockContext) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, u: Tensor, context: BlockContext) -> Tensor:
+        """u: modulated tokens (B, T, S, width)."""
+        mixed = self.main_branch(u, context)
+        if context.rays is not None:
+            mixed = mixed + self.out_proj_cam(self.camera_branch(u, context).to(u.dtype))
+        gated = mixed.float() * F.silu(self.output_gate(u).float())
+        return self.proj(gated.to(u.dtype))
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(B, T, S, width) -> (B, N, h, D)."""
+        return x.flatten(1, 2).unflatten(-1, (self.num_heads, -1))

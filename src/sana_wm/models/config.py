@@ -1,0 +1,161 @@
+"""What distinguishes one model from another: frozen dataclasses and the named presets built from them.
+
+Nothing in the code asks which preset it runs. A configuration is written as JSON beside every checkpoint, so a field that is not
+here does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypeVar
+
+from sana_wm.errors import InputError
+
+Config = TypeVar("Config")
+
+CAMERA_ROW = 20
+"""Numbers a latent frame carries for the camera branch: 4x4 camera-to-world row-major, then fx, fy, cx, cy."""
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Shape and semantics of :class:`~sana_wm.models.transformer.SanaWMTransformer` (spec 10, section 1).
+
+    The defaults are the published 2.6B model.
+
+    Attributes:
+        softmax_every_n: block i (0-based) attends with softmax if (i + 1) is divisible by this; the others are frame-wise GDN.
+        mlp_ratio: FFN hidden width over model width.
+        conv_kernel: taps of the causal half of the symmetric temporal convolution on K in GDN blocks.
+        temporal_stride: raw frames a latent frame stands for; the Plücker input has 6 channels for each of them.
+        softmax_scale_main: logit scale of the main branch in softmax blocks; None is 1/sqrt(D).
+        softmax_scale_cam: the same for the camera branch. Released weights were run with 1/sqrt(128), the width the release pads
+            D=112 to (spec 10, section 9), so the 2.6B preset sets it; models we train leave it None.
+        truncate_timesteps: drop the fraction of a timestep before embedding it, as the release does.
+        camera_math_dtype: "bfloat16" rounds camera poses and intrinsics like the release, for comparison only.
+    """
+
+    depth: int = 20
+    width: int = 2240
+    num_heads: int = 20
+    in_channels: int = 128
+    caption_channels: int = 2304
+    caption_tokens: int = 300
+    softmax_every_n: int = 4
+    mlp_ratio: float = 3.0
+    conv_kernel: int = 4
+    temporal_stride: int = 8
+    softmax_scale_main: float | None = None
+    softmax_scale_cam: float | None = None
+    truncate_timesteps: bool = True
+    camera_math_dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        positive = ("depth", "width", "num_heads", "in_channels", "caption_channels", "caption_tokens", "softmax_every_n")
+        for name in (*positive, "conv_kernel", "temporal_stride"):
+            if getattr(self, name) < 1:
+                raise InputError(f"transformer.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.width % self.num_heads:
+            raise InputError(f"transformer.width {self.width} must be a multiple of num_heads {self.num_heads}")
+        if self.head_dim % 8:
+            raise InputError(
+                f"transformer.width / num_heads is {self.head_dim}; it must be a multiple of 8, because half of a head "
+                "holds groups of four channels"
+            )
+        if self.camera_math_dtype not in ("float32", "bfloat16"):
+            raise InputError(f"camera_math_dtype is {self.camera_math_dtype!r}; it must be 'float32' or 'bfloat16'")
+
+    @property
+    def head_dim(self) -> int:
+        return self.width // self.num_heads
+
+    @property
+    def mlp_hidden(self) -> int:
+        return int(self.width * self.mlp_ratio)
+
+    @property
+    def plucker_channels(self) -> int:
+        return 6 * self.temporal_stride
+
+    def is_softmax(self, block: int) -> bool:
+        return (block + 1) % self.softmax_every_n == 0
+
+
+@dataclass(frozen=True)
+class NanoAutoencoderConfig:
+    """The small causal video autoencoder: 8 frames x 16 x 16 pixels become one latent of `latent_channels` numbers.
+
+    `widths` are the channels at 1/16, 1/8 and 1/4 of the image, where time runs at 1/8, 1/4 and 1/2 of the frame rate;
+    `encoder_blocks` and `decoder_blocks` count residual blocks at the same three levels.
+    """
+
+    latent_channels: int = 96
+    widths: tuple[int, int, int] = (320, 160, 80)
+    encoder_blocks: tuple[int, int, int] = (2, 2, 2)
+    decoder_blocks: tuple[int, int, int] = (2, 3, 3)
+
+
+@dataclass(frozen=True)
+class NanoTextConfig:
+    """The byte-level text encoder: every `stride` bytes become one of `max_tokens` tokens."""
+
+    channels: int = 192
+    layers: int = 2
+    heads: int = 6
+    stride: int = 4
+    max_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class PipelineSettings:
+    """What a model produces unless told otherwise: picture size in pixels, frames, and the sampler that suits its weights."""
+
+    height: int
+    width: int
+    fps: int
+    num_frames: int
+    num_inference_steps: int
+    guidance_scale: float
+    flow_shift: float
+    sampler: Literal["flow_euler_ltx", "flow_dpm-solver"] = "flow_euler_ltx"
+
+
+TRANSFORMERS: dict[str, TransformerConfig] = {
+    "2.6b": TransformerConfig(softmax_scale_cam=128**-0.5),
+    "nano": TransformerConfig(
+        depth=8,
+        width=320,
+        num_heads=5,
+        in_channels=96,
+        caption_channels=192,
+        caption_tokens=64,
+        softmax_every_n=2,
+        mlp_ratio=2.5,
+        truncate_timesteps=False,
+    ),
+}
+
+PIPELINES: dict[str, PipelineSettings] = {
+    "2.6b": PipelineSettings(
+        height=704, width=1280, fps=16, num_frames=161, num_inference_steps=60, guidance_scale=5.0, flow_shift=9.8
+    ),
+    "nano": PipelineSettings(
+        height=192, width=320, fps=16, num_frames=81, num_inference_steps=16, guidance_scale=1.0, flow_shift=3.0
+    ),
+}
+
+
+def config_from_dict(kind: type[Config], values: dict[str, Any], where: str) -> Config:
+    """Build the dataclass `kind` from JSON `values`; `where` names their source in errors.
+
+    Raises:
+        InputError: a field is unknown, missing or out of range.
+    """
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    try:
+        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
+    except TypeError as error:
+        raise InputError(f"{where}: {error}") from error

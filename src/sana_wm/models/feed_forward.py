@@ -1,0 +1,53 @@
+"""The gated convolutional feed-forward network (spec 10, section 10)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sana_wm.models.config import TransformerConfig
+from sana_wm.ops.temporal_conv import temporal_mix
+
+
+class ConvWeights(nn.Module):
+    """A convolution under the name the checkpoints give it."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, *, groups: int = 1, bias: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=bias)
+
+
+class TemporalConv(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width, width, 3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return temporal_mix(x, self.weight)
+
+
+class FeedForward(nn.Module):
+    """Pointwise expansion, 3x3 depthwise in space, SiLU gate, pointwise back, then a residual mix of three frames."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, config.mlp_hidden
+        self.inverted_conv = ConvWeights(width, 2 * hidden, 1)
+        self.depth_conv = ConvWeights(2 * hidden, 2 * hidden, 3, groups=2 * hidden)
+        self.point_conv = ConvWeights(hidden, width, 1, bias=False)
+        self.t_conv = TemporalConv(width)
+
+    def spatial(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Everything before the temporal convolution; (B, T, S, C) in and out."""
+        expand, reduce = self.inverted_conv.conv, self.point_conv.conv
+        hidden = F.silu(F.linear(x, expand.weight.flatten(1), expand.bias))
+        # Channels stay last in memory; the permutation is only a view.
+        images = hidden.flatten(0, 1).unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        images = self.depth_conv.conv(images).permute(0, 2, 3, 1).flatten(1, 2)
+        value, gate = images.unflatten(0, x.shape[:2]).chunk(2, dim=-1)
+        return F.linear(value * F.silu(gate), reduce.weight.flatten(1))
+
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        x = self.spatial(x, height, width)
+        return x + self.t_conv(x)

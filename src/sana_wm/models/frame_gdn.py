@@ -1,0 +1,109 @@
+"""Self-attention of the frame-wise Gated DeltaNet blocks (spec 10, sections 6 and 8)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sana_wm.models.attention import DualBranchAttention
+from sana_wm.models.config import TransformerConfig
+from sana_wm.models.context import BlockContext
+from sana_wm.ops.gated_delta import gated_delta_numerator, gated_delta_rule
+from sana_wm.ops.rotary import rotate_pairs
+from sana_wm.ops.temporal_conv import symmetric_short_conv
+
+MIN_ENERGY = 1e-12
+
+
+class ShortConv(nn.Module):
+    """Weights of the symmetric temporal filter on K."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, 1, kernel))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return symmetric_short_conv(x, self.weight)
+
+
+class CameraFeatures(NamedTuple):
+    """Camera branch after the ray transforms: q, k, v (B,N,h,D) float32 and how much the transform grew |k|^2, (B,N,h)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    inflation: Tensor
+
+
+class FrameGatedDeltaNet(DualBranchAttention):
+    """Linear attention whose state is updated once a frame, forward and backward in time."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config)
+        width, heads = config.width, config.num_heads
+        self.beta_proj = nn.Linear(width, heads)
+        self.gate_proj = nn.Linear(width, heads)
+        self.A_log = nn.Parameter(torch.zeros(heads))
+        self.dt_bias = nn.Parameter(torch.zeros(heads))
+        self.conv_k = ShortConv(width, config.conv_kernel)
+        self.conv_k_cam = ShortConv(width, config.conv_kernel)
+
+    def gates(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Write strength beta (B,h,T,S) per token and decay (B,h,T) per frame, both from the modulated tokens."""
+        beta = torch.sigmoid(self.beta_proj(u)).permute(0, 3, 1, 2)
+        rate = F.softplus(self.gate_proj(u.mean(2)).float() + self.dt_bias.float())
+        decay = torch.exp(-torch.exp(self.A_log.float()) * rate)
+        return beta.float(), decay.transpose(1, 2)
+
+    def main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
+        q, k, v = self.qkv(u).chunk(3, dim=-1)
+        q = F.relu(self.q_norm(q))
+        k = F.relu(self.k_norm(self.conv_k(k))) * self._key_scale(u)
+        q, k, v = (self.split_heads(x) for x in (q, k, v))
+        cos, sin = context.cos[:, None], context.sin[:, None]
+        q_rotated, k_rotated = rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin)
+        beta, decay = self.gates(u)
+        frames = [_by_frame(x, u.shape[1]) for x in (q, k, v.float(), q_rotated, k_rotated)]
+        out = gated_delta_rule(*frames, beta, decay)
+        return _to_tokens(out).to(u.dtype)
+
+    def camera_features(self, u: Tensor, context: BlockContext) -> CameraFeatures:
+        assert context.rays is not None
+        q = F.relu(self.q_norm_cam(self.q_proj_cam(u)))
+        k = F.relu(self.k_norm_cam(self.conv_k_cam(self.k_proj_cam(u)))) * self._key_scale(u)
+        q, k, v = (self.split_heads(x) for x in (q, k, self.v_proj_cam(u)))
+        moved = context.rays.key_value(k)
+        before = k.square().sum(-1).clamp_min(MIN_ENERGY)
+        after = moved.square().sum(-1).clamp_min(MIN_ENERGY)
+        return CameraFeatures(context.rays.query(q), moved, context.rays.key_value(v), after / before)
+
+    def discounted_beta(self, beta: Tensor, inflation: Tensor) -> Tensor:
+        """Divide a frame's beta (B,h,T,S) by the mean growth of its keys, so that moved keys do not overwrite the state."""
+        mean_inflation = inflation.unflatten(1, beta.shape[2:]).mean(2).permute(0, 2, 1)
+        return beta / mean_inflation.clamp_min(1.0)[..., None]
+
+    def camera_branch(self, u: Tensor, context: BlockContext) -> Tensor:
+        assert context.rays is not None
+        features = self.camera_features(u, context)
+        beta, decay = self.gates(u)
+        q, k, v = (_by_frame(x, u.shape[1]) for x in features[:3])
+        read = gated_delta_numerator(q, k, v, self.discounted_beta(beta, features.inflation), decay)
+        moved = context.rays.output(read.permute(0, 2, 3, 1, 4).flatten(1, 2))
+        return moved.flatten(-2).unflatten(1, u.shape[1:3])
+
+    def _key_scale(self, u: Tensor) -> float:
+        """(D * S)^-1/2, which keeps the write matrix of a whole frame below 1."""
+        return (u.shape[-1] // self.num_heads * u.shape[2]) ** -0.5
+
+
+def _by_frame(x: Tensor, frames: int) -> Tensor:
+    """(B, N, h, D) -> (B, h, T, S, D)."""
+    return x.unflatten(1, (frames, -1)).permute(0, 3, 1, 2, 4)
+
+
+def _to_tokens(x: Tensor) -> Tensor:
+    """(B, h, T, S, D) -> (B, T, S, width)."""
+    return x.permute(0, 2, 3, 1, 4).flatten(-2)

@@ -1,0 +1,142 @@
+"""The hybrid diffusion transformer (spec 10): one module for every size.
+
+Parameter names are the published checkpoint's keys. Published keys that no computation reads (`pos_embed`, `recall_gate`,
+`raymap_embedder`, the gates of softmax blocks) are not parameters here; `checkpoints.layout` knows them.
+
+Tokens travel as (B, T, S, width), ordered (t, y, x).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from sana_wm.geometry.rays import ray_from_world
+from sana_wm.models.config import TransformerConfig
+from sana_wm.models.context import BlockContext
+from sana_wm.models.embeddings import CaptionEmbedder, PatchEmbed, RMSNorm, TimestepEmbedder
+from sana_wm.models.feed_forward import FeedForward
+from sana_wm.models.frame_gdn import FrameGatedDeltaNet
+from sana_wm.models.softmax_attention import CrossAttention, SoftmaxAttention
+from sana_wm.ops.norm import modulated_layer_norm
+from sana_wm.ops.rotary import rotary_table
+from sana_wm.ops.ucpe import RayFrames
+
+CAPTION_NORM_EPS = 1e-5
+MASKED_LOGIT = -10_000.0
+
+
+class Block(nn.Module):
+    """Modulated self-attention, Plücker injection, cross-attention, modulated feed-forward (spec 10, section 4)."""
+
+    def __init__(self, config: TransformerConfig, *, softmax: bool) -> None:
+        super().__init__()
+        self.scale_shift_table = nn.Parameter(torch.zeros(6, config.width))
+        self.attn = SoftmaxAttention(config) if softmax else FrameGatedDeltaNet(config)
+        self.plucker_proj = nn.Linear(config.width, config.width)
+        self.cross_attn = CrossAttention(config)
+        self.mlp = FeedForward(config)
+
+    def forward(self, x: Tensor, modulation: Tensor, context: BlockContext) -> Tensor:
+        """x (B, T, S, width); modulation (B, T or 1, 6, width)."""
+        table = (self.scale_shift_table + modulation)[:, :, None]  # one row a frame, shared by its tokens
+        shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(-2)
+        x = x + gate1 * self.attn(modulated_layer_norm(x, shift1, scale1).to(x.dtype), context)
+        if context.plucker is not None:
+            x = x + self.plucker_proj(context.plucker)
+        x = x + self.cross_attn(x, context)
+        _, height, width = context.size
+        return x + gate2 * self.mlp(modulated_layer_norm(x, shift2, scale2).to(x.dtype), height, width)
+
+
+class FinalLayer(nn.Module):
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.scale_shift_table = nn.Parameter(torch.zeros(2, config.width))
+        self.linear = nn.Linear(config.width, config.in_channels)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        shift, scale = (self.scale_shift_table + time[:, :, None])[:, :, None].unbind(-2)
+        return self.linear(modulated_layer_norm(x, shift, scale).to(x.dtype))
+
+
+class SanaWMTransformer(nn.Module):
+    """Velocity of noisy video latents under a caption and a camera path."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.x_embedder = PatchEmbed(config.in_channels, width)
+        self.t_embedder = TimestepEmbedder(width, truncate=config.truncate_timesteps)
+        self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.y_embedder = CaptionEmbedder(config.caption_channels, config.caption_tokens, width)
+        self.attention_y_norm = RMSNorm(width, CAPTION_NORM_EPS)
+        self.plucker_embedder = PatchEmbed(config.plucker_channels, width)
+        self.blocks = nn.ModuleList(Block(config, softmax=config.is_softmax(i)) for i in range(config.depth))
+        self.final_layer = FinalLayer(config)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x_embedder.proj.weight.dtype
+
+    def condition(
+        self,
+        size: tuple[int, int, int],
+        y: Tensor,
+        mask: Tensor | None = None,
+        camera_conditions: Tensor | None = None,
+        chunk_plucker: Tensor | None = None,
+    ) -> BlockContext:
+        """Everything blocks need that no noise level changes; arguments as in :meth:`forward`, size = (T, H, W)."""
+        frames, height, width = size
+        device = y.device
+        positions = torch.arange(frames, device=device)
+        cos, sin = rotary_table(positions, height, width, self.config.head_dim)
+        rays = None
+        if camera_conditions is not None:
+            camera_dtype = getattr(torch, self.config.camera_math_dtype)
+            matrices = ray_from_world(camera_conditions, height, width, camera_dtype)
+            rays = RayFrames(*matrices, *rotary_table(positions, height, width, self.config.head_dim, camera=True))
+        caption = self.attention_y_norm(self.y_embedder(y.flatten(0, 1))).to(self.dtype)
+        bias = None if mask is None else ((1 - mask.float()) * MASKED_LOGIT)[:, None, None]
+        plucker = None if chunk_plucker is None else self.plucker_embedder(chunk_plucker)
+        return BlockContext(size, cos, sin, rays, caption, bias, plucker)
+
+    def embed_timestep(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) or (B, 1, T) -> time features (B, T or 1, width) and block modulation (B, T or 1, 6, width)."""
+        time = self.t_embedder(timestep.reshape(timestep.shape[0], -1))
+        return time, self.t_block(time).unflatten(-1, (6, -1))
+
+    def denoise(self, x: Tensor, timestep: Tensor, context: BlockContext) -> Tensor:
+        """Velocity of x (B, C, T, H, W) under conditioning prepared by :meth:`condition`."""
+        tokens = self.x_embedder(x)
+        time, modulation = self.embed_timestep(timestep)
+        for block in self.blocks:
+            tokens = block(tokens, modulation, context)
+        velocity = self.final_layer(tokens, time)
+        return velocity.permute(0, 3, 1, 2).unflatten(-1, context.size[1:])
+
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        y: Tensor,
+        mask: Tensor | None = None,
+        camera_conditions: Tensor | None = None,
+        chunk_plucker: Tensor | None = None,
+    ) -> Tensor:
+        """Velocity dx/dsigma = noise - data.
+
+        Args:
+            x: (B, C, T, H, W) latents; frame 0 holds the clean image latent when its timestep is 0.
+            timestep: (B,) or (B, 1, T), 0 ... 1000 = 1000 * sigma.
+            y: (B, 1, L, caption_channels) caption features; mask: (B, L), 1 where a token counts.
+            camera_conditions: (B, T, 20) camera-to-world rows and intrinsics in latent pixels, or None.
+            chunk_plucker: (B, 6 * temporal_stride, T, H, W), or None.
+
+        Returns:
+            (B, C, T, H, W).
+        """
+        size = (x.shape[2], x.shape[3], x.shape[4])
+        return self.denoise(x, timestep, self.condition(size, y, mask, camera_conditions, chunk_plucker))
