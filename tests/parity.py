@@ -1,7 +1,8 @@
 """Compares our code with golden files: `python tests/parity.py FILE... [--strict]`.
 
-A file is recognised by its metadata and the names of its tensors, never by its own name. Our code runs in float32 on the CPU
-and one line is printed per output tensor: the largest absolute error, the tolerance of the file's README, and the verdict.
+A file is recognised by its metadata and the names of its tensors, never by its own name. Our code runs in float32 on
+the CPU and one line is printed per output tensor: the largest absolute error, the tolerance of the file's README, and
+the verdict.
 
 Exit status: 0 if every output tensor was checked and is within its tolerance; 1 if any is over it or was not checked;
 2 if a file cannot be read. Kinds of file that have no code yet are listed, and are failures only with `--strict`.
@@ -88,9 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a safetensors file of golden numbers")
     parser.add_argument("--strict", action="store_true", help="outputs that have no code yet are failures too")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-
     status = 0
     for path in options.files:
         print(path)
@@ -116,4 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The shape of the house: which package may import which, what stays unimported, and what never appears in the source."""
+"""The shape of the house: which room may import which, what stays unimported, what never appears in the source."""
 
 from __future__ import annotations
 
@@ -37,7 +37,16 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 HEAVY = ("diffusers", "transformers", "vizdoom", "matplotlib")
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "joblib", "marshal", "shelve"}
-FORBIDDEN_NAMES = {"torch.load", "os.environ", "os.getenv", "os.putenv", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load"}
+FORBIDDEN_NAMES = {
+    "torch.load",
+    "os.environ",
+    "os.getenv",
+    "os.putenv",
+    "os.system",
+    "os.popen",
+    "yaml.load",
+    "yaml.unsafe_load",
+}
 FORBIDDEN_KEYWORDS = {"shell", "allow_pickle", "trust_remote_code"}  # only as `=False`
 FORBIDDEN_CALLS = {"eval", "exec"}
 
@@ -48,7 +57,7 @@ def module_name(path: Path) -> str:
 
 def room_of(module: str) -> str:
     """`sana_wm.models.config` -> `models`; a file directly in `sana_wm` is its own room, the package itself is ''."""
-    return (module.split(".") + [""])[1]
+    return ([*module.split("."), ""])[1]
 
 
 def imported(source: str, module: str, is_package: bool) -> Iterator[str]:

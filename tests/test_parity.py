@@ -74,13 +74,21 @@ def test_an_output_nobody_checks_fails(tmp_path: Path, capsys) -> None:
     assert "out.surprise" in capsys.readouterr().out
 
 
-def test_a_missing_input_fails_and_the_other_files_are_still_checked(tmp_path: Path, capsys) -> None:
-    def remove(tensors: dict[str, Tensor]) -> None:
-        tensors["in.z"] = tensors["in.z"][0]
+def flatten_noise(tensors: dict[str, Tensor]) -> None:
+    tensors["in.z"] = tensors["in.z"][0]
 
-    broken = rewritten(SAMPLERS, tmp_path / "broken.safetensors", remove)
+
+def remove_noise(tensors: dict[str, Tensor]) -> None:
+    del tensors["in.z"]
+
+
+@pytest.mark.parametrize("damage", [flatten_noise, remove_noise])
+def test_inputs_our_code_cannot_use_fail_and_the_other_files_are_still_checked(tmp_path: Path, capsys, damage) -> None:
+    broken = rewritten(SAMPLERS, tmp_path / "broken.safetensors", damage)
     assert parity.main([str(broken), str(SIGMAS)]) == 1
-    assert "106 ok" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "STOPPED" in out
+    assert "106 ok" in out
 
 
 def test_a_kind_without_code_is_listed_and_fails_only_when_strict(tmp_path: Path, capsys) -> None:

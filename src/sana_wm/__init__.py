@@ -1,2 +1,44 @@
-"""SANA-WM: a camera-controlled video world model."""
+"""SANA-WM: a camera-controlled video world model.
 
+    from sana_wm import SanaWMPipeline
+
+    pipe = SanaWMPipeline.from_pretrained("nano")
+    video = pipe(image="street.png", prompt="a quiet street at dusk", action="w-40,dw-40")
+    video.save("street.mp4")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sana_wm.errors import InputError
+
+if TYPE_CHECKING:
+    from sana_wm.engine.example import Example, load_example
+    from sana_wm.engine.failure import GenerationError
+    from sana_wm.engine.pipeline import SanaWMPipeline
+    from sana_wm.engine.video import WorldVideo
+
+__version__ = "0.1.0"
+
+__all__ = ["Example", "GenerationError", "InputError", "SanaWMPipeline", "WorldVideo", "__version__", "load_example"]
+
+_HOMES = {
+    "Example": "sana_wm.engine.example",
+    "GenerationError": "sana_wm.engine.failure",
+    "SanaWMPipeline": "sana_wm.engine.pipeline",
+    "WorldVideo": "sana_wm.engine.video",
+    "load_example": "sana_wm.engine.example",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the engine on first use: the command line answers `--help` without PyTorch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -89,7 +89,7 @@ class Kind:
 
 
 def load_fixture(path: Path) -> Fixture:
-    """Reads one file; raises OSError, SafetensorError or ValueError where it is not a safetensors file with JSON metadata."""
+    """Reads one file; raises OSError, SafetensorError or ValueError where it is not safetensors with JSON metadata."""
     with safe_open(str(path), framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from parity_kinds.base import Check, Fixture, Kind, load_fixture
-from parity_kinds.camera import release_absmap
+from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
+from tests.parity_kinds.camera import release_absmap
 from sana_wm.geometry.rays import ray_from_world
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext

@@ -185,13 +185,13 @@ def any_output(matches: Callable[[str], object]) -> Callable[[Fixture], bool]:
     return lambda fixture: any(matches(name) for name in fixture.outputs())
 
 
-def is_samplers(fixture: Fixture) -> bool:
-    named = any_output(lambda name: SAMPLER_NAME.match(name) or name.startswith(SELF_FORCING))
-    return named(fixture) and "toy" in fixture.config and fixture.has("in.z", "in.cond", "in.uncond")
-
-
 KINDS = [
     Kind("streaming_tables", any_output(TABLE_NAME.match), table_checks),
     Kind("streaming_sigmas", any_output(SIGMA_NAME.match), sigma_checks),
-    Kind("streaming_samplers", is_samplers, sampler_checks, self_forcing_outputs),
+    Kind(
+        "streaming_samplers",
+        any_output(lambda name: SAMPLER_NAME.match(name) or name.startswith(SELF_FORCING)),
+        sampler_checks,
+        self_forcing_outputs,
+    ),
 ]

@@ -15,7 +15,8 @@ from sana_wm.sampling import (
 )
 
 SAMPLERS = pytest.mark.parametrize(
-    ("sampler", "schedule"), [(flow_euler_ltx, euler_sigmas), (flow_dpm_solver, dpm_times), (flow_dpm_solver, euler_sigmas)]
+    ("sampler", "schedule"),
+    [(flow_euler_ltx, euler_sigmas), (flow_dpm_solver, dpm_times), (flow_dpm_solver, euler_sigmas)],
 )
 NONE_CLEAN = torch.zeros(5, dtype=torch.bool)
 FIRST_CLEAN = torch.tensor([True, False, False, False, False])
@@ -179,7 +180,9 @@ def test_the_minute_staircase_takes_118_calls() -> None:
 
     clean = torch.zeros(121, dtype=torch.bool)
     starts = [0, *range(4, 121, 3)]
-    chunk_flow_euler(velocity, torch.zeros(1, 1, 121, 1, 1), euler_sigmas(60, 9.8), chunk_starts=starts, clean_frames=clean)
+    chunk_flow_euler(
+        velocity, torch.zeros(1, 1, 121, 1, 1), euler_sigmas(60, 9.8), chunk_starts=starts, clean_frames=clean
+    )
     assert len(prefixes) == 118
     assert prefixes == sorted(prefixes)
     assert (prefixes[0], prefixes[-1]) == (4, 121)
@@ -188,4 +191,6 @@ def test_the_minute_staircase_takes_118_calls() -> None:
 @pytest.mark.parametrize("starts", [[], [1, 3], [0, 3, 3], [0, 5]])
 def test_chunk_starts_that_do_not_cut_the_clip_are_refused(starts: list[int]) -> None:
     with pytest.raises(InputError, match="chunk_starts is"):
-        chunk_flow_euler(towards_first_frame, noise(), euler_sigmas(2, 1.0), chunk_starts=starts, clean_frames=FIRST_CLEAN)
+        chunk_flow_euler(
+            towards_first_frame, noise(), euler_sigmas(2, 1.0), chunk_starts=starts, clean_frames=FIRST_CLEAN
+        )

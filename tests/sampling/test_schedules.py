@@ -9,7 +9,11 @@ from sana_wm.sampling import dpm_times, euler_sigmas, flow_euler_ltx, list_sigma
 
 @pytest.mark.parametrize(
     ("shift", "last"),
-    [(9.8, [0.307176, 0.210584, 0.0877046, 0]), (9.95, [0.311153, 0.214060, 0.0901660, 0]), (8.0, [0.257617, 0.168814, 0.0602070, 0])],
+    [
+        (9.8, [0.307176, 0.210584, 0.0877046, 0]),
+        (9.95, [0.311153, 0.214060, 0.0901660, 0]),
+        (8.0, [0.257617, 0.168814, 0.0602070, 0]),
+    ],
 )
 def test_euler_schedules_end_where_the_published_scheduler_ends(shift: float, last: list[float]) -> None:
     assert euler_sigmas(60, shift)[-4:].tolist() == pytest.approx(last, abs=1e-6)

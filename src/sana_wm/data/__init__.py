@@ -1,1 +1,1 @@
-"""Clips on their way into training."""
+"""Clips on disk: recorded once, read by window."""

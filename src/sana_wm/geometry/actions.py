@@ -1,7 +1,8 @@
 """Keys to camera paths: the action grammar and the motion model (spec 30 section 1).
 
-An action string such as `"w-40,dw-20,none-10"` lists segments `keys-frames`. Poses are camera-to-world, OpenCV axes (x right,
-y down, z forward); one frame is 1/16 s whatever rate the video is written at. Translation is in scene units (nominally metres).
+An action string such as `"w-40,dw-20,none-10"` lists segments `keys-frames`. Poses are camera-to-world, OpenCV axes
+(x right, y down, z forward); one frame is 1/16 s whatever rate the video is written at. Translation is in scene units
+(nominally metres).
 """
 
 from __future__ import annotations
@@ -57,15 +58,18 @@ def parse_actions(text: str) -> list[frozenset[str]]:
     for index, segment in enumerate(stripped.split(","), start=1):
         keys, count = _parse_segment(segment, index)
         if len(frames) + count > MAX_FRAMES:
-            raise ActionError(
-                f"action segment {index} ('{segment}') makes the path longer than {MAX_FRAMES} frames.", segment=index
-            )
+            where = _where(segment, index)
+            raise ActionError(f"{where} makes the path longer than {MAX_FRAMES} frames.", segment=index)
         frames.extend([keys] * count)
     return frames
 
 
+def _where(segment: str, index: int) -> str:
+    return f"action segment {index} ('{segment if len(segment) <= 40 else segment[:37] + '...'}')"
+
+
 def _parse_segment(segment: str, index: int) -> tuple[frozenset[str], int]:
-    where = f"action segment {index} ('{segment[:60]}')"
+    where = _where(segment, index)
     if not segment:
         raise ActionError(f"action segment {index} is empty; take out the comma too many.", segment=index)
     if "-" not in segment:
@@ -99,9 +103,9 @@ def _checked_keys(keys: Iterable[str], where: str, index: int | None = None) -> 
 class MotionRules:
     """How held keys become velocity.
 
-    translation_speed: units per frame; rotation_speed_deg: degrees per frame; pitch_limit_deg: the camera tilts no further up or
-    down, at most 90; smooth: inertia. legacy: the first release's rules, that is its key meaning, and a tilt step that would
-    pass the limit is dropped where today it is cut short.
+    translation_speed: units per frame; rotation_speed_deg: degrees per frame; pitch_limit_deg: the camera tilts no
+    further up or down; smooth: inertia. legacy: the first release's rules, that is its key meaning, and a
+    tilt step that would pass the limit is dropped where today it is cut short.
     """
 
     translation_speed: float = DEFAULT_TRANSLATION_SPEED
@@ -111,12 +115,10 @@ class MotionRules:
     legacy: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("translation_speed", "rotation_speed_deg", "pitch_limit_deg"):
+        for name, most in (("translation_speed", 1000), ("rotation_speed_deg", 180), ("pitch_limit_deg", 90)):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} is {value}; it must be a finite number of 0 or more.")
-        if self.pitch_limit_deg > 90:
-            raise InputError(f"pitch_limit_deg is {self.pitch_limit_deg}; it must be at most 90.")
+            if not 0 <= value <= most:  # also refuses NaN
+                raise InputError(f"{name} is {value}; it must be a number from 0 to {most}.")
 
 
 class CameraMotion:
@@ -142,7 +144,7 @@ class CameraMotion:
 
     @property
     def velocity(self) -> Tensor:
-        """Velocity applied in the last frame: forward, strafe right (units), yaw right, pitch up (radians); (4,) float32."""
+        """Velocity of the last frame: forward, strafe right (units), yaw right, pitch up (radians); (4,) float32."""
         return torch.from_numpy(self._velocity.astype(np.float32))
 
     def step(self, keys: Iterable[str]) -> Tensor:

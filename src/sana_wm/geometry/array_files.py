@@ -38,8 +38,9 @@ def read_arrays(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Arrays of a `.npz` file by name, or the one array of a `.npy` file under the name `required`; all as float64.
 
-    The two are told apart by content; `what` names the input in messages. Raises :class:`InputError` if the file is missing, no
-    NumPy file, broken, too large, lacks `required`, or holds anything but real numbers under the names asked for.
+    The two are told apart by content; `what` names the input in messages. Raises :class:`InputError` if the file is
+    missing, no NumPy file, broken, too large, lacks `required`, or holds anything but real numbers under the names
+    asked for.
     """
     path = Path(path)
     try:
@@ -83,5 +84,7 @@ def _read_npz(path: Path, what: str, required: str, optional: Sequence[str]) -> 
         raise InputError(f"{what} '{path}' unpacks to {unpacked} bytes; at most {MAX_BYTES} are read.")
     with np.load(path, allow_pickle=False) as archive:
         if required not in archive.files:
-            raise InputError(f"{what} '{path}' holds the arrays {sorted(archive.files)[:10]}; it must hold '{required}'.")
+            raise InputError(
+                f"{what} '{path}' holds the arrays {sorted(archive.files)[:10]}; it must hold '{required}'."
+            )
         return {name: archive[name] for name in (required, *optional) if name in archive.files}

@@ -1,14 +1,15 @@
 """Which latent frames form a chunk, which chunks a chunk may see, and when a staircase starts each of them.
 
-Everything here is exact integer arithmetic on latent frame indices (spec 20 sections 1.2, 1.3 and 3.5; spec 21 section 6;
-spec 30 section 3.10). A chunking is a list of start frames with `starts[0] == 0`; *bounds* are the starts followed by the
-number of frames.
+Everything here is exact integer arithmetic on latent frame indices (spec 20 sections 1.2, 1.3 and 3.5; spec 21
+section 6; spec 30 section 3.10). A chunking is a list of start frames with `starts[0] == 0`; *bounds* are the starts
+followed by the number of frames.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from sana_wm.errors import InputError
 
@@ -26,9 +27,9 @@ _STRATEGY_NAMES = {
 def chunk_starts(num_frames: int, chunk_size: int, strategy: str | None = "uniform") -> list[int]:
     """Start frames of the chunks of a clip of `num_frames` latent frames.
 
-    Strategies: `uniform` (0, c, 2c, ...), `first_frame` (0, 1, 1+c, ...), `first_chunk_plus_one` (0, c+1, 2c+1, ...), and
-    their aliases, in any case; None means `uniform`. A last chunk shorter than `chunk_size` joins the one before it, except
-    that `first_frame` keeps its first frame alone.
+    Strategies: `uniform` (0, c, 2c, ...), `first_frame` (0, 1, 1+c, ...), `first_chunk_plus_one` (0, c+1, 2c+1, ...),
+    and their aliases, in any case; None means `uniform`. A last chunk shorter than `chunk_size` joins the one before
+    it, except that `first_frame` keeps its first frame alone.
     """
     _positive("num_frames", num_frames)
     _positive("chunk_size", chunk_size)
@@ -44,16 +45,16 @@ def chunk_starts(num_frames: int, chunk_size: int, strategy: str | None = "unifo
 
 
 def chunk_bounds(starts: Sequence[int], num_frames: int) -> list[int]:
-    """An explicit list of chunk starts as bounds [0, ..., num_frames]: 0 is added, starts beyond the clip are dropped."""
+    """Explicit chunk starts as bounds [0, ..., num_frames]: 0 is added, starts beyond the clip are dropped."""
     _positive("num_frames", num_frames)
-    if any(start < 0 for start in starts) or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+    if any(start < 0 for start in starts) or any(b <= a for a, b in pairwise(starts)):
         raise InputError(f"chunk starts {list(starts)} must be frame indices >= 0 in strictly rising order.")
     inside = [int(start) for start in starts if start < num_frames]
     return [*([] if inside[:1] == [0] else [0]), *inside, num_frames]
 
 
 def ar_bounds(num_frames: int, block: int) -> list[int]:
-    """Bounds of the segments of the autoregressive sampler: every segment has `block` frames, the first also the remainder.
+    """Bounds of the autoregressive sampler's segments: each has `block` frames, the first also the remainder.
 
     Equal to `first_chunk_plus_one` exactly when `num_frames % block == 1`. A clip shorter than one block is refused.
     """
@@ -81,7 +82,8 @@ def visible_chunks(chunk: int, window: int, sink: bool) -> list[int]:
 def staircase_start_steps(num_chunks: int, num_steps: int, interval: float | None = None) -> list[int]:
     """Global step at which each chunk of the staircase sampler starts: floor(i * interval * num_steps).
 
-    `interval` is the fraction of a chunk's steps after which the next chunk starts (1: one after the other; None: 1/num_chunks).
+    `interval` is the fraction of a chunk's steps after which the next chunk starts (1: one after the other; None:
+    1/num_chunks).
     """
     _positive("num_chunks", num_chunks)
     _positive("num_steps", num_steps)

@@ -1,8 +1,9 @@
 """From poses and intrinsics to the two camera inputs of the transformer (spec 30 sections 3.1 to 3.4 and 3.9).
 
-Latent frame k stands for raw frame `stride * k`, the last of the raw frames it covers. The first input, `camera_conditions`, holds
-that frame's camera; the second, `chunk_plucker`, the ray maps of a window of `stride` raw frames. All float32, no loop over frames; leading
-batch dimensions and any device work, so the training loop uses the same functions.
+Latent frame k stands for raw frame `stride * k`, the last of the raw frames it covers. The first input,
+`camera_conditions`, holds that frame's camera; the second, `chunk_plucker`, the ray maps of a window of `stride` raw
+frames. All float32, no loop over frames; leading batch dimensions and any device work, so the training loop uses the
+same functions.
 """
 
 from __future__ import annotations
@@ -76,9 +77,9 @@ def training_conditions(
 ) -> tuple[Tensor, Tensor]:
     """Both inputs, (...,T,20) and (...,6*stride,T,H,W), of a stored training clip with raw cameras.
 
-    c2w (...,F,4,4) in the clip's own world, translations in units of `metric_scale` metres; intrinsics (...,F,4) in pixels of the
-    stored clip of size `clip_wh`. Frames beyond the `latent_thw` latent frames are cut; where there are too few, the last camera is
-    repeated. None for either: a still camera whose focal lengths equal the latent size.
+    c2w (...,F,4,4) in the clip's own world, translations in units of `metric_scale` metres; intrinsics (...,F,4) in
+    pixels of the stored clip of size `clip_wh`. Frames beyond the `latent_thw` latent frames are cut; where there are
+    too few, the last camera is repeated. None for either: a still camera whose focal lengths equal the latent size.
     Strategy "first" takes the first raw frame that a latent frame covers instead of the last.
     """
     T, H, W = latent_thw
@@ -106,8 +107,8 @@ def training_conditions(
 def _num_frames(c2w: Tensor, intrinsics: Tensor) -> int:
     if c2w.shape[-2:] != (4, 4) or c2w.ndim < 3 or intrinsics.shape != (*c2w.shape[:-2], 4):
         raise InputError(
-            f"c2w {tuple(c2w.shape)} and intrinsics {tuple(intrinsics.shape)} do not match; they must be (..., frames, 4, 4) and "
-            "(..., frames, 4) with the same leading sizes."
+            f"c2w {tuple(c2w.shape)} and intrinsics {tuple(intrinsics.shape)} do not match; "
+            "they must be (..., frames, 4, 4) and (..., frames, 4) with the same leading sizes."
         )
     return c2w.shape[-3]
 

@@ -1,7 +1,7 @@
-"""Intrinsics in every form they come in, and what happens to them when the image is resized and cropped (spec 30 section 2).
+"""Intrinsics in every form they come in, and under the resize and crop of their image (spec 30 section 2).
 
-Intrinsics are (fx, fy, cx, cy) in pixels of the image they belong to; integer coordinates name pixel corners, and scaling an
-image scales all four numbers (no half-pixel shift: the model was trained that way).
+Intrinsics are (fx, fy, cx, cy) in pixels of the image they belong to; integer coordinates name pixel corners, and
+scaling an image scales all four numbers (no half-pixel shift: the model was trained that way).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FORMS = "(4,), (3,3), (frames,4) or (frames,3,3)"
 
 
 def load_intrinsics(path: str | Path) -> npt.NDArray[np.float64]:
-    """The array of an intrinsics file, `.npy` or `.npz` with `intrinsics`, in one of the forms :func:`as_vec4` takes."""
+    """Array of an intrinsics file, `.npy` or `.npz` with `intrinsics`, in one of the forms of :func:`as_vec4`."""
     intrinsics = read_arrays(path, "intrinsics file", "intrinsics")["intrinsics"]
     _checked_sequence(intrinsics, f"intrinsics file '{path}'")
     return intrinsics
@@ -39,8 +39,9 @@ def load_intrinsics(path: str | Path) -> npt.NDArray[np.float64]:
 def as_vec4(array: Tensor | npt.ArrayLike, num_frames: int, name: str = "intrinsics") -> Tensor:
     """Intrinsics of any form as (F,4) float32 rows fx, fy, cx, cy, one per frame.
 
-    Forms: (4,), (3,3), (frames,4), (frames,3,3); skew is ignored. One row is repeated, a longer sequence is cut, and a shorter one
-    is stretched over the clip by linear interpolation. Refuses (4,4), which could be a matrix or a sequence.
+    Forms: (4,), (3,3), (frames,4), (frames,3,3); skew is ignored. One row is repeated, a longer sequence is cut, and
+    a shorter one is stretched over the clip by linear interpolation. Refuses (4,4), which could be a matrix or a
+    sequence.
     """
     values = array.detach().cpu().double().numpy() if isinstance(array, Tensor) else as_float64(array, name)
     rows = _checked_sequence(values, name).astype(np.float32)
@@ -49,7 +50,7 @@ def as_vec4(array: Tensor | npt.ArrayLike, num_frames: int, name: str = "intrins
     if len(rows) == 1:
         rows = np.repeat(rows, num_frames, axis=0)
     elif len(rows) < num_frames:
-        knots, times = (torch.linspace(0, 1, count).numpy() for count in (len(rows), num_frames))
+        knots, times = (np.linspace(0, 1, count, dtype=np.float32) for count in (len(rows), num_frames))
         rows = np.stack([np.interp(times, knots, column) for column in rows.T], axis=1)
     return torch.from_numpy(np.ascontiguousarray(rows[:num_frames], dtype=np.float32))
 
@@ -96,17 +97,17 @@ def check_fov(intrinsics: Tensor, wh: tuple[int, int], name: str = "intrinsics")
         )
 
 
-def default_intrinsics(wh: tuple[int, int], horizontal_fov_deg: float | None = None) -> Tensor:
-    """Intrinsics (4,) float32 of a camera with square pixels and its axis in the centre of an image of size `wh`.
+def default_intrinsics(src_wh: tuple[int, int], horizontal_fov_deg: float | None = None) -> Tensor:
+    """Intrinsics (4,) float32 of a camera with square pixels and its axis in the centre of an image of size `src_wh`.
 
-    Without a stated horizontal field of view, the longer side is taken to span :data:`DEFAULT_FOV_DEG`. Refused if either field of view
-    leaves (25, 120) degrees.
+    Without a stated horizontal field of view, the longer side is taken to span :data:`DEFAULT_FOV_DEG`. Refused if
+    either field of view leaves (25, 120) degrees.
     """
-    width, height = wh
+    width, height = src_wh
     if width < 1 or height < 1:
         raise InputError(f"the image size is {width}x{height}; both sides must be at least 1 pixel.")
     if horizontal_fov_deg is None:
-        focal = max(wh) / (2.0 * math.tan(math.radians(DEFAULT_FOV_DEG) / 2.0))
+        focal = max(src_wh) / (2.0 * math.tan(math.radians(DEFAULT_FOV_DEG) / 2.0))
     elif MIN_FOV_DEG < horizontal_fov_deg < MAX_FOV_DEG:
         focal = width / (2.0 * math.tan(math.radians(horizontal_fov_deg) / 2.0))
     else:
@@ -115,7 +116,7 @@ def default_intrinsics(wh: tuple[int, int], horizontal_fov_deg: float | None = N
             f"{MIN_FOV_DEG:g} and {MAX_FOV_DEG:g}."
         )
     intrinsics = torch.tensor([focal, focal, width / 2.0, height / 2.0], dtype=torch.float32)
-    check_fov(intrinsics, wh, "the assumed intrinsics")
+    check_fov(intrinsics, src_wh, "the assumed intrinsics")
     return intrinsics
 
 
@@ -131,7 +132,9 @@ class CropPlan:
     def apply(self, image: Image.Image) -> Image.Image:
         """The RGB image of the target size (Pillow LANCZOS). Turn it upright (EXIF) before planning."""
         if image.size != self.src_wh:
-            raise InputError(f"the image is {image.size[0]}x{image.size[1]}; this crop is for {self.src_wh[0]}x{self.src_wh[1]}.")
+            raise InputError(
+                f"the image is {image.size[0]}x{image.size[1]}; this crop is for {self.src_wh[0]}x{self.src_wh[1]}."
+            )
         left, top = self.crop_left_top
         height, width = self.target_hw
         resized = image.convert("RGB").resize(self.resized_wh, Image.Resampling.LANCZOS)
@@ -145,7 +148,7 @@ class CropPlan:
 
 
 def crop_plan(src_wh: tuple[int, int], target_hw: tuple[int, int]) -> CropPlan:
-    """How an image of size `src_wh` (width, height) covers `target_hw` (height, width): scaled to just cover it, cut centrally."""
+    """How an image of size `src_wh` (width, height) fills `target_hw` (height, width): covering it, cut centrally."""
     if min(*src_wh, *target_hw) < 1:
         raise InputError(f"source size {src_wh} and target size {target_hw} must be at least 1 pixel each way.")
     width, height = target_hw[1], target_hw[0]
@@ -155,7 +158,7 @@ def crop_plan(src_wh: tuple[int, int], target_hw: tuple[int, int]) -> CropPlan:
     if resized[0] * resized[1] > MAX_RESIZED_PIXELS:
         raise InputError(f"the image is {src_wh[0]}x{src_wh[1]}, too narrow to fill {width}x{height}; crop it first.")
     left, top = (resized[0] - width) // 2, (resized[1] - height) // 2
-    return CropPlan(tuple(src_wh), resized, (left, top), tuple(target_hw))
+    return CropPlan((src_wh[0], src_wh[1]), resized, (left, top), (height, width))
 
 
 def image_tensor(image: Image.Image) -> Tensor:

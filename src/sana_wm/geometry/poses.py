@@ -1,7 +1,8 @@
-"""Camera poses: reading, checking, re-basing, and how many of them a video uses (spec 30 sections 2.1, 2.2, 2.6 and 7).
+"""Camera poses: reading, checking, re-basing, how many a video uses (spec 30 sections 2.1, 2.2, 2.6 and 7).
 
-A pose is a 4x4 camera-to-world matrix acting on column vectors, OpenCV axes (x right, y down, z forward), in scene units
-(nominally metres). Small products are written as sums, so that neither autocast nor TF32 takes precision from the geometry.
+A pose is a 4x4 camera-to-world matrix acting on column vectors, OpenCV axes (x right, y down, z forward), in scene
+units (nominally metres). Small products are written as sums, so that neither autocast nor TF32 takes precision from
+the geometry.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class PoseFile:
 
 
 def load_pose_file(path: str | Path, convention: Convention = "opencv") -> PoseFile:
-    """Read and check a `.npy` file (F,4,4), or a `.npz` file with `c2w` and optional `intrinsics`, `fps`, `num_frames`."""
+    """Read and check a `.npy` file (F,4,4), or a `.npz` with `c2w` and optional `intrinsics`, `fps`, `num_frames`."""
     arrays = read_arrays(path, "pose file", "c2w", ("intrinsics", "fps", "num_frames"))
     c2w = check_poses(arrays["c2w"], f"pose file '{path}'")
     frames = arrays.get("num_frames")
@@ -61,7 +62,7 @@ def load_poses(path: str | Path, convention: Convention = "opencv") -> Tensor:
 
 
 def check_poses(c2w: Tensor | npt.NDArray[Any], name: str = "c2w") -> Tensor:
-    """The poses as (F,4,4) float32 if they are rigid and right-handed; otherwise :class:`InputError` naming the first bad frame."""
+    """The poses as (F,4,4) float32 if rigid and right-handed; else :class:`InputError` naming the first bad frame."""
     poses = c2w if isinstance(c2w, Tensor) else torch.from_numpy(as_float64(c2w, name))
     if poses.ndim != 3 or poses.shape[1:] != (4, 4) or len(poses) == 0:
         raise InputError(f"{name} has shape {tuple(poses.shape)}; it must be (frames, 4, 4) with at least one frame.")
@@ -74,8 +75,14 @@ def check_poses(c2w: Tensor | npt.NDArray[Any], name: str = "c2w") -> Tensor:
     _refuse(bottom > TOLERANCE, name, "has a bottom row other than 0 0 0 1; give 4x4 camera-to-world matrices")
     rotation = exact[:, :3, :3]
     gram = rotation.mT @ rotation - torch.eye(3, dtype=torch.float64, device=exact.device)
-    _refuse(gram.abs().amax((1, 2)) > TOLERANCE, name, "has a 3x3 part that is no rotation; its columns must be orthonormal")
-    _refuse(torch.linalg.det(rotation) < 0, name, "is left-handed (determinant -1); use OpenCV axes x right, y down, z forward")
+    _refuse(
+        gram.abs().amax((1, 2)) > TOLERANCE, name, "has a 3x3 part that is no rotation; its columns must be orthonormal"
+    )
+    _refuse(
+        torch.linalg.det(rotation) < 0,
+        name,
+        "is left-handed (determinant -1); use OpenCV axes x right, y down, z forward",
+    )
     return poses
 
 
@@ -135,10 +142,10 @@ def relative_to_first(c2w: Tensor) -> Tensor:
 
 
 def snap_num_frames(requested: int, available: int | None, stride: int = 8) -> int:
-    """Frames of a video of `requested` frames when `available` poses exist (None: any number): of the form stride * k + 1.
+    """Frames of a video, stride * k + 1, when `requested` are wanted and `available` poses exist (None: any number).
 
-    The nearest such number to min(requested, available); ties go up unless the poses run out. Strides: 8 for a whole clip,
-    24 where the refiner works in blocks of three latent frames. Never below 1.
+    The nearest such number to min(requested, available); ties go up unless the poses run out. Strides: 8 for a whole
+    clip, 24 where the refiner works in blocks of three latent frames. Never below 1.
     """
     if stride < 1 or (available is not None and available < 1):
         raise InputError(f"stride {stride} and available frames {available} must be at least 1.")

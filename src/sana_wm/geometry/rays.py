@@ -1,8 +1,8 @@
-"""Rays of latent pixels: directions, Plücker maps and UCPE ray frames (spec 30 sections 3.4 and 3.5, spec 10 section 7).
+"""Rays of latent pixels: directions, Plücker maps, UCPE ray frames (spec 30 sections 3.4, 3.5; spec 10 section 7).
 
-Intrinsics here are in latent pixels. The ray of a pixel goes through its integer coordinates (top-left corner, no + 0.5): the
-models were trained that way. Products are written as sums of float32 terms, which autocast and TF32 leave alone; everything is
-differentiable and batched.
+Intrinsics here are in latent pixels. The ray of a pixel goes through its integer coordinates (top-left corner, no +
+0.5): the models were trained that way. Products are written as sums of float32 terms, which autocast and TF32 leave
+alone; everything is differentiable and batched.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ def ray_from_world(
 ) -> tuple[Tensor, Tensor]:
     """UCPE ray frames P (ray <- world) and their inverses, each (B,N,4,4) float32, N = T*H*W in (t, y, x) order.
 
-    `camera_conditions` is (B,T,20): 16 numbers of the camera-to-world matrix, then intrinsics in latent pixels. The z axis of a frame is the
-    ray, its x axis the camera's y axis crossed with it. `camera_dtype=torch.bfloat16` rounds the cameras first, as the release does.
+    `camera_conditions` is (B,T,20): 16 numbers of the camera-to-world matrix, then intrinsics in latent pixels. The z
+    axis of a frame is the ray, its x axis the camera's y axis crossed with it. `camera_dtype=torch.bfloat16` rounds
+    the cameras first, as the release does.
     """
     cameras = camera_conditions.to(camera_dtype).to(torch.float32)
     c2w, intrinsics = cameras[..., :16].unflatten(-1, (4, 4)), cameras[..., 16:]

@@ -6,50 +6,16 @@ One latent stands for 8 x 32 x 32 pixels: F = 8 (T - 1) + 1 frames and T latents
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sana_wm.errors import InputError
+from sana_wm.models.ltx2_tiling import SPATIAL_STRIDE, TEMPORAL_STRIDE, Tiling, fade_in, stride_without_slivers
 
-SPATIAL_STRIDE = 32
-TEMPORAL_STRIDE = 8
 MIN_LATENTS = 2
 """Smallest latent height and width the decoder takes: it pads by reflection."""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How long or large videos are cut for the codec; the defaults are the release's (spec 41, section 4).
-
-    Attributes:
-        spatial: cut pictures larger than `tile_pixels` into tiles every `stride_pixels` that fade into each other. The release
-            always does, also for the single first frame.
-        temporal: "aligned" drops the first, duplicate frame of every later tile; "diffusers" drops the last one as diffusers
-            does, which shows everything after the first tile one frame late and is there for comparison only; "off" decodes all
-            at once. Encoding is the same with "aligned" and "diffusers".
-        tile_frames: videos longer than this are cut; a tile holds one frame more.
-    """
-
-    spatial: bool = True
-    temporal: Literal["aligned", "diffusers", "off"] = "aligned"
-    tile_pixels: int = 512
-    stride_pixels: int = 448
-    tile_frames: int = 96
-    stride_frames: int = 64
-
-    def __post_init__(self) -> None:
-        if self.temporal not in ("aligned", "diffusers", "off"):
-            raise InputError(f"tiling.temporal is {self.temporal!r}; it must be 'aligned', 'diffusers' or 'off'")
-        for name, unit in (("pixels", SPATIAL_STRIDE), ("frames", TEMPORAL_STRIDE)):
-            tile, stride = getattr(self, f"tile_{name}"), getattr(self, f"stride_{name}")
-            if tile % unit or stride % unit or not 0 < stride <= tile <= 2 * stride:
-                raise InputError(
-                    f"tiling: tile_{name} {tile} and stride_{name} {stride} must be multiples of {unit}, "
-                    "the stride at most the tile and at least half of it"
-                )
 
 
 class Ltx2Codec(nn.Module):
@@ -105,7 +71,8 @@ class Ltx2Codec(nn.Module):
         return self.normalize(self.vae.encode(video.to(weight.device, weight.dtype)).latent_dist.mode())
 
     def decode(self, latents: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
-        """Normalised latents (B,C,T,h,w) to video (B,3,F,H,W) float32 in [-1, 1]; `progress` gets tiles done and in all."""
+        """Normalised latents (B,C,T,h,w) to video (B,3,F,H,W) float32 in [-1, 1]; `progress` gets tiles done and in
+        all."""
         batch, _, count, height, width = latents.shape
         total = len(self._starts(count))
         video = torch.empty(
@@ -130,7 +97,7 @@ class Ltx2Codec(nn.Module):
         count, height, width = latents.shape[2:]
         if min(height, width) < MIN_LATENTS:
             raise InputError(
-                f"latents are {height} x {width}; the LTX-2 decoder needs at least {MIN_LATENTS} x {MIN_LATENTS} (64 x 64 pixels)"
+                f"latents are {height} x {width}; the LTX-2 decoder needs at least {MIN_LATENTS} x {MIN_LATENTS}"
             )
         weight = next(self.vae.parameters())
         z = self.denormalize(latents.to(weight.device)).to(weight.dtype)
@@ -147,7 +114,7 @@ class Ltx2Codec(nn.Module):
             if start > 0:
                 tile = tile[:, :, 1:]  # frame 8 * start again, which the tile before has shown
             if tail is not None:
-                _fade_in(tile, tail)
+                fade_in(tile, tail)
             kept = tile.shape[2] if last else self.tiling.stride_frames + (start == 0)
             tail = tile[:, :, kept:].clone()
             yield tile[:, :, :kept].clamp(-1, 1)
@@ -169,7 +136,7 @@ class Ltx2Codec(nn.Module):
 
     def _set_decode_strides(self, height: int, width: int) -> None:
         tile, stride = (n // SPATIAL_STRIDE for n in (self.tiling.tile_pixels, self.tiling.stride_pixels))
-        rows, columns = (_stride_without_slivers(n, tile, stride) for n in (height, width))
+        rows, columns = (stride_without_slivers(n, tile, stride) for n in (height, width))
         self._set_strides(rows * SPATIAL_STRIDE, columns * SPATIAL_STRIDE)
 
     def _set_strides(self, rows: int, columns: int) -> None:
@@ -184,7 +151,8 @@ class Ltx2Codec(nn.Module):
 def build_ltx2_vae(config: Mapping[str, Any]) -> Any:
     """`AutoencoderKLLTX2Video` from the content of its config.json, with both compression ratios given explicitly.
 
-    Left out of the config, the class derives 64 and 16 for the LTX-2 layout, which silently breaks tiling and frame counts.
+    Left out of the config, the class derives 64 and 16 for the LTX-2 layout, which silently breaks tiling and frame
+    counts.
 
     Raises:
         InputError: it is the config of another class, or of a VAE that does not compress 8 x 32 x 32.
@@ -217,21 +185,3 @@ def _compression(config: Any) -> tuple[int, int]:
     temporal = config.patch_size_t * 2 ** sum(kind != "spatial" for kind in kinds)
     spatial = config.patch_size * 2 ** sum(kind != "temporal" for kind in kinds)
     return temporal, spatial
-
-
-def _stride_without_slivers(extent: int, tile: int, stride: int) -> int:
-    """The largest stride up to `stride` whose last tile over `extent` latents is not a single latent, which cannot be padded."""
-    if extent <= tile:
-        return stride
-    while stride > 1 and (extent - 1) % stride == 0:
-        stride -= 1
-    return stride
-
-
-def _fade_in(tile: Tensor, tail: Tensor) -> None:
-    """Cross-fade, in place, from the end `tail` of the tile before; both show the same frames, from the first on."""
-    extent = min(tail.shape[2], tile.shape[2])
-    if extent == 0:
-        return
-    weight = (torch.arange(extent, device=tile.device) / extent).view(-1, 1, 1)
-    tile[:, :, :extent] = tail[:, :, -extent:] * (1 - weight) + tile[:, :, :extent] * weight

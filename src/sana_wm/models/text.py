@@ -20,16 +20,16 @@ MAX_TOKENS = 300
 class GemmaTextEncoder(nn.Module):
     """Prompts to caption features: the last hidden state, after the final norm.
 
-    A prompt is read after the instruction prefix the model was trained with; the prefix steers the encoder and is then cut away,
-    apart from BOS and the position of its last token. A negative prompt is read without the prefix.
+    A prompt is read after the instruction prefix the model was trained with; the prefix steers the encoder and is
+    then cut away, apart from BOS and the position of its last token. A negative prompt is read without the prefix.
 
     Attributes:
         model: `transformers.Gemma2Model`, any dtype and device.
         tokenizer: its tokenizer, which must put BOS in front.
         prefix: instruction prefix; empty for none.
         max_tokens: tokens L given to the transformer.
-        attention_soft_cap: squash attention logits with the model's tanh cap. Off by default: the release ran Gemma-2 through an
-            attention path that leaves the cap out, so its weights saw plain softmax attention.
+        attention_soft_cap: squash attention logits with the model's tanh cap. Off by default: the release ran Gemma-2
+            through an attention path that leaves the cap out, so its weights saw plain softmax attention.
     """
 
     def __init__(

@@ -21,8 +21,8 @@ def text_padded_length(n_prefix: int, max_tokens: int = 300) -> int:
 def text_token_positions(n_prefix: int, max_tokens: int = 300) -> Tensor:
     """Positions kept of the L encoded tokens: BOS, then the last `max_tokens - 1`; int64 (max_tokens,).
 
-    Equals {0} and {n_prefix - 1, ..., L - 1}: the prefix steers the encoder but is not shown to the transformer, apart from the
-    position of its last token, which normally fuses with the first word of the prompt.
+    Equals {0} and {n_prefix - 1, ..., L - 1}: the prefix steers the encoder but is not shown to the transformer,
+    apart from the position of its last token, which normally fuses with the first word of the prompt.
     """
     length = text_padded_length(n_prefix, max_tokens)
     return torch.cat((torch.zeros(1, dtype=torch.int64), torch.arange(length - (max_tokens - 1), length)))

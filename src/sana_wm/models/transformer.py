@@ -8,6 +8,8 @@ Tokens travel as (B, T, S, width), ordered (t, y, x).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +49,9 @@ class Block(nn.Module):
         x = x + self.cross_attn(x, context)
         _, height, width = context.size
         return x + gate2 * self.mlp(modulated_layer_norm(x, shift2, scale2).to(x.dtype), height, width)
+
+
+RunBlock = Callable[[Block, Tensor, Tensor, BlockContext], Tensor]
 
 
 class FinalLayer(nn.Module):
@@ -108,12 +113,17 @@ class SanaWMTransformer(nn.Module):
         time = self.t_embedder(timestep.reshape(timestep.shape[0], -1))
         return time, self.t_block(time).unflatten(-1, (6, -1))
 
-    def denoise(self, x: Tensor, timestep: Tensor, context: BlockContext) -> Tensor:
-        """Velocity of x (B, C, T, H, W) under conditioning prepared by :meth:`condition`."""
+    def denoise(
+        self, x: Tensor, timestep: Tensor, context: BlockContext, run_block: RunBlock = Block.__call__
+    ) -> Tensor:
+        """Velocity of x (B, C, T, H, W) under conditioning prepared by :meth:`condition`.
+
+        `run_block` stands for calling a block, for callers that compile or checkpoint blocks.
+        """
         tokens = self.x_embedder(x)
         time, modulation = self.embed_timestep(timestep)
         for block in self.blocks:
-            tokens = block(tokens, modulation, context)
+            tokens = run_block(block, tokens, modulation, context)
         velocity = self.final_layer(tokens, time)
         return velocity.permute(0, 3, 1, 2).unflatten(-1, context.size[1:])
 

@@ -1,6 +1,8 @@
-"""The Euler sampler with a timestep for every frame, the reference of the bidirectional model (spec 21-samplers.md, 3)."""
+"""The Euler sampler with a timestep for every frame, reference of the bidirectional model (spec 21-samplers.md, 3)."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ def flow_euler_ltx(
     """
     latents, times, clean = start(latents, sigmas, clean_frames)
     num_steps = len(times) - 1
-    for step, (sigma, following) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for step, (sigma, following) in enumerate(pairwise(times)):
         velocity = velocity_fn(latents, frame_timesteps(latents, sigma, clean)).float()
         latents = torch.where(clean, latents, latents - (sigma - following) * velocity)
         finish_step(latents, step + 1, num_steps, on_step)

@@ -22,8 +22,8 @@ def guided(model_fn: VelocityFn, guidance_scale: float) -> VelocityFn:
     """A velocity function with guidance: `v_u + s (v_c - v_u)`, for all frames alike.
 
     For s > 1 `model_fn` is called once with a batch of 2 B, the unconditional items first: whoever binds text, masks,
-    cameras and Plücker maps into it lays them out as [uncond, cond]. For s <= 1 it is called with the B conditional items
-    alone. `needs_uncond` says which of the two it will be.
+    cameras and Plücker maps into it lays them out as [uncond, cond]. For s <= 1 it is called with the B conditional
+    items alone. `needs_uncond` says which of the two it will be.
     """
     if not needs_uncond(guidance_scale):
         return model_fn

@@ -1,4 +1,4 @@
-"""Noise schedules: which sigmas a sampler visits, and the timesteps the network embeds (spec 21-samplers.md, 1.3 and 2).
+"""Noise schedules: which sigmas a sampler visits, and the timesteps the network embeds (spec 21-samplers.md, 1.3, 2).
 
 `x_sigma = (1 - sigma) x0 + sigma noise`; every schedule falls strictly from its first sigma to exactly 0.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def list_sigmas(timesteps: Sequence[float]) -> Tensor:
         raise InputError(f"timesteps is {list(timesteps)}; it needs at least two entries, of which the last is 0")
     if not 0 < timesteps[0] <= TIMESTEPS_PER_SIGMA:
         raise InputError(f"timesteps starts at {timesteps[0]}; the first entry must be above 0 and at most 1000")
-    for before, after in zip(timesteps[:-1], timesteps[1:], strict=True):
+    for before, after in pairwise(timesteps):
         if not after < before:
             raise InputError(f"timesteps has {after} after {before}; every entry must be below the one before")
     return torch.tensor(list(timesteps), dtype=torch.float64) / TIMESTEPS_PER_SIGMA
@@ -64,7 +65,7 @@ def sigma_timesteps(sigmas: Tensor) -> Tensor:
 
 
 def model_timesteps(sigmas: Tensor) -> Tensor:
-    """The int64 timesteps the network embeds, one a step: 1000 * sigma cut towards zero, without the final 0 (spec 1.3)."""
+    """(N,) int64: what the network embeds in a step, 1000 * sigma cut towards zero, without the last 0 (spec 1.3)."""
     return sigma_timesteps(sigmas[:-1]).trunc().long()
 
 

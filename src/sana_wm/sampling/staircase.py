@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,17 +25,18 @@ def chunk_flow_euler(
 ) -> Tensor:
     """Euler steps on a growing prefix of chunks; chunk i begins `floor(i * interval * N)` steps after chunk 0.
 
-    velocity_fn is called with the prefix alone (latents (B,C,E,H,W), timesteps (B,1,E), E the end of the last chunk that
-    has begun) and cuts its cameras to it; finished chunks stay in the prefix at timestep 0.
+    velocity_fn is called with the prefix alone (latents (B,C,E,H,W), timesteps (B,1,E), E the end of the last chunk
+    that has begun) and cuts its cameras to it; finished chunks stay in the prefix at timestep 0.
     chunk_starts: first frames of the chunks, 0 first. interval: a share of the N steps, 1 / chunks by default; at 1 a
     chunk begins when the one before is done. Other arguments and the result are those of `flow_euler_ltx`.
     """
     latents, times, clean = start(latents, sigmas, clean_frames)
     num_frames, num_chunks, num_steps = latents.shape[2], len(chunk_starts), len(times) - 1
     bounds = [*chunk_starts, num_frames]
-    if bounds[0] != 0 or any(b <= a for a, b in zip(bounds[:-1], bounds[1:], strict=True)):
+    if bounds[0] != 0 or any(b <= a for a, b in pairwise(bounds)):
         raise InputError(
-            f"chunk_starts is {list(chunk_starts)}; it must rise strictly from 0 and stay below the {num_frames} latent frames"
+            f"chunk_starts is {list(chunk_starts)}; it must rise strictly from 0 "
+            f"and stay below the {num_frames} latent frames"
         )
     chunk_of_frame = torch.bucketize(torch.arange(num_frames), torch.tensor(list(chunk_starts)), right=True) - 1
     first_steps = torch.tensor(list(staircase_start_steps(num_chunks, num_steps, interval)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,7 +36,7 @@ def start(latents: Tensor, sigmas: Tensor, clean_frames: Tensor) -> tuple[Tensor
             f"it must be bool of the shape ({latents.shape[2]},), one value a latent frame"
         )
     times: list[float] = sigmas.double().tolist()
-    falling = all(after < before for before, after in zip(times[:-1], times[1:], strict=True))
+    falling = all(after < before for before, after in pairwise(times))
     if len(times) < 2 or not falling or times[-1] != 0 or times[0] > 1:
         raise InputError(f"sigmas is {times}; it must fall strictly from at most 1 to exactly 0")
     return latents.float(), times, clean_frames.to(latents.device).view(1, 1, -1, 1, 1)

@@ -1,0 +1,36 @@
+"""`sana-wm train`: run a training recipe."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe (nano) or a YAML file.")] = "nano",
+    output_dir: Annotated[Path, typer.Option("--output_dir", help="Checkpoints, logs and the finished model.")] = Path(
+        "runs/nano"
+    ),
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Processes that prepare data; 0 for none.")] = 2,
+    minutes: Annotated[float | None, typer.Option("--minutes", min=0.0, help="Stop and save after this long.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, e.g. --set world.optimizer.steps=100.")
+    ] = None,
+) -> None:
+    """Train a model from nothing, or go on where an earlier run in the same directory stopped."""
+    from sana_wm.engine.devices import choose_device
+    from sana_wm.training.progress import Stop
+    from sana_wm.training.recipe import load_recipe
+    from sana_wm.training.train import train as run
+
+    stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
+    settings = load_recipe(recipe, override)
+    model = run(settings, output_dir, device=choose_device(device), stop=stop, workers=workers)
+    if model is None:
+        typer.echo(f"stopped; run the same command again to go on from {output_dir}")
+    else:
+        typer.echo(f"the model is in {model}")

@@ -1,0 +1,83 @@
+"""AdamW, its learning-rate schedule, and the moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from sana_wm.training.recipe import OptimizerRecipe
+
+
+def learning_rate(recipe: OptimizerRecipe, step: int) -> float:
+    """Warm-up, constant, linear decay to zero at `recipe.steps`."""
+    warm = min(1.0, (step + 1) / max(1, recipe.warmup_steps))
+    left = min(1.0, (recipe.steps - step) / max(1, recipe.decay_steps))
+    return recipe.lr * warm * max(0.0, left)
+
+
+class Ema:
+    """Moving average of parameters, kept in float32. Early on it averages over the steps so far instead of its full horizon."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.average = {name: p.detach().clone().float() for name, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        decay = min(self.decay, (step + 1) / (step + 10))
+        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in module.parameters()], 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: nn.Module) -> None:
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.average[name])
+
+
+class Optimizer:
+    """AdamW over one module with clipping and an EMA; its state is a flat dictionary of tensors."""
+
+    def __init__(self, module: nn.Module, recipe: OptimizerRecipe) -> None:
+        self.module = module
+        self.recipe = recipe
+        fused = next(module.parameters()).is_cuda
+        self.adamw = torch.optim.AdamW(_decay_groups(module, recipe), lr=recipe.lr, betas=recipe.betas, fused=fused)
+        self.ema = Ema(module, recipe.ema)
+
+    def step(self, loss: Tensor, step: int) -> Tensor:
+        """Backward, clip, update. Returns the gradient norm before clipping, still on the device."""
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
+        for group in self.adamw.param_groups:
+            group["lr"] = learning_rate(self.recipe, step)
+        self.adamw.step()
+        self.adamw.zero_grad(set_to_none=True)
+        self.ema.update(self.module, step)
+        return norm
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        state = {f"ema.{name}": value for name, value in self.ema.average.items()}
+        for name, parameter in self.module.named_parameters():
+            for key, value in self.adamw.state.get(parameter, {}).items():
+                state[f"adamw.{key}.{name}"] = value
+        return state
+
+    def load_state_tensors(self, state: dict[str, Tensor]) -> None:
+        device = next(self.module.parameters()).device
+        for name, parameter in self.module.named_parameters():
+            self.ema.average[name].copy_(state[f"ema.{name}"])
+            moments = {key: state.get(f"adamw.{key}.{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
+            found = {key: value.clone().to(device) for key, value in moments.items() if value is not None}
+            if found:
+                self.adamw.state[parameter] = found
+
+
+def _decay_groups(module: nn.Module, recipe: OptimizerRecipe) -> Iterable[dict[str, object]]:
+    """Matrices decay, everything else does not."""
+    matrices = [p for p in module.parameters() if p.ndim > 1]
+    others = [p for p in module.parameters() if p.ndim <= 1]
+    return [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,162 @@
+"""Batches of training clips, numbered: batch `index` always holds the same clips, whatever ran before."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sana_wm.data.recorded import RecordedClip
+from sana_wm.worlds.procedural import Renderer, SceneAndPath, draw, render_drawn
+from sana_wm.worlds.splits import split_seed
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LOOKAHEAD = 8
+"""Batches whose CPU part is prepared while earlier ones train."""
+
+DRAWN_TOGETHER = 4
+"""Clips a worker process draws in one go."""
+
+STREAMS = ("autoencoder", "world", "long", "statistics")
+"""Who asks for clips. Every stream walks its own seeds, so none sees another's scenes."""
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """frames (B, F, 3, H, W) uint8, c2w (B, F, 4, 4) and intrinsics (B, F, 4); a caption each."""
+
+    frames: Tensor
+    c2w: Tensor
+    intrinsics: Tensor
+    captions: list[str]
+
+    def to(self, device: torch.device) -> ClipBatch:
+        return ClipBatch(self.frames.to(device), self.c2w.to(device), self.intrinsics.to(device), self.captions)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The CPU part of a batch, under way: drawn scenes in groups, and windows of recorded clips."""
+
+    drawn: list[Future[list[SceneAndPath]]]
+    recorded: Future[ClipBatch] | None
+
+
+class ClipSource:
+    """Procedural clips rendered on the device, mixed with recorded ones.
+
+    Args:
+        recorded: recorded clips by their length in frames.
+        recorded_share: fraction of every batch taken from them, where there are any that are long enough.
+        workers: processes that draw scenes and paths; 0 draws in this process, when a batch is asked for.
+    """
+
+    def __init__(
+        self,
+        renderer: Renderer,
+        *,
+        height: int,
+        width: int,
+        device: torch.device,
+        recorded: dict[int, list[RecordedClip]],
+        recorded_share: float,
+        seed: int,
+        workers: int = 0,
+        split: str = "train",
+    ) -> None:
+        self.renderer = renderer
+        self.size = (height, width)
+        self.device = device
+        self.recorded = recorded
+        self.recorded_share = recorded_share
+        self.seed = seed
+        self.split = split
+        self.workers = workers
+        self._drawers: Executor = _SameThread()
+        self._readers: Executor = _SameThread()
+        if workers:
+            context = multiprocessing.get_context("spawn")
+            self._drawers = ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
+            self._readers = ThreadPoolExecutor(2)
+
+    def close(self) -> None:
+        self._drawers.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
+
+    def batches(self, stream: str, start: int, size: int, num_frames: int) -> Iterator[ClipBatch]:
+        """Batches start, start + 1, ... of `size` clips of `num_frames` frames from one of `STREAMS`, on the device."""
+        pending: deque[_Prepared] = deque()
+        index = start
+        while True:
+            while len(pending) < (LOOKAHEAD if self.workers else 1):
+                pending.append(self._prepare(stream, index, size, num_frames))
+                index += 1
+            yield self._finish(pending.popleft())
+
+    def _prepare(self, stream: str, index: int, size: int, num_frames: int) -> _Prepared:
+        pool = self._pool(num_frames)
+        recorded = round(size * self.recorded_share) if pool else 0
+        procedural = size - recorded
+        quarter = 2**29 if self.split == "train" else 2**18
+        first = STREAMS.index(stream) * quarter + index * procedural
+        seeds = [split_seed(self.split, first + i) for i in range(procedural)]
+        groups = [seeds[i : i + DRAWN_TOGETHER] for i in range(0, procedural, DRAWN_TOGETHER)]
+        return _Prepared(
+            [self._drawers.submit(_draw_all, group, num_frames) for group in groups],
+            self._readers.submit(self._read, stream, index, recorded, pool, num_frames) if recorded else None,
+        )
+
+    def _pool(self, num_frames: int) -> list[RecordedClip]:
+        """Recorded clips of the shortest length that holds a window of `num_frames`."""
+        lengths = [length for length, clips in self.recorded.items() if length >= num_frames and clips]
+        return self.recorded[min(lengths)] if lengths else []
+
+    def _read(self, stream: str, index: int, count: int, pool: list[RecordedClip], num_frames: int) -> ClipBatch:
+        """Windows of recorded clips, drawn by (seed, stream, index)."""
+        random = np.random.default_rng([self.seed, STREAMS.index(stream), index])
+        clips = [pool[i] for i in random.integers(len(pool), size=count)]
+        windows = [c.window(int(random.integers(len(c.frames) - num_frames + 1)), num_frames) for c in clips]
+        frames, c2w, intrinsics = (torch.stack(parts) for parts in zip(*windows, strict=True))
+        return ClipBatch(frames, c2w, intrinsics, [clip.caption for clip in clips])
+
+    def _finish(self, prepared: _Prepared) -> ClipBatch:
+        parts = []
+        drawn = [clip for group in prepared.drawn for clip in group.result()]
+        if drawn:
+            frames, c2w, intrinsics, _ = render_drawn(drawn, *self.size, self.device, self.renderer)
+            parts.append(ClipBatch(frames, c2w, intrinsics, [clip.caption for clip in drawn]))
+        if prepared.recorded is not None:
+            parts.append(prepared.recorded.result().to(self.device))
+        return ClipBatch(
+            torch.cat([p.frames for p in parts]),
+            torch.cat([p.c2w for p in parts]),
+            torch.cat([p.intrinsics for p in parts]),
+            [caption for p in parts for caption in p.captions],
+        )
+
+
+def to_video(frames: Tensor) -> Tensor:
+    """uint8 (B, F, 3, H, W) -> float (B, 3, F, H, W) in [-1, 1], what codecs take."""
+    return frames.transpose(1, 2).float().div_(127.5).sub_(1)
+
+
+def _draw_all(seeds: list[int], num_frames: int) -> list[SceneAndPath]:
+    return [draw(seed, num_frames) for seed in seeds]
+
+
+class _SameThread(Executor):
+    """Runs what is submitted at once; the executor of a source without workers."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future

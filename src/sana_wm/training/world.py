@@ -1,0 +1,131 @@
+"""Stage 2 of the nano recipe: the transformer and its text encoder under the flow-matching objective."""
+
+from __future__ import annotations
+
+import random
+
+import torch
+from torch import Tensor, nn
+
+from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
+from sana_wm.models.init import init_transformer
+from sana_wm.models.nano_autoencoder import NanoAutoencoder
+from sana_wm.models.nano_text import NanoTextEncoder
+from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer
+from sana_wm.training.bank import LatentBank, LatentBatch
+from sana_wm.training.objective import add_noise, draw_sigma, velocity_loss
+from sana_wm.training.optim import Optimizer
+from sana_wm.training.recipe import ClipLength, WorldRecipe
+from sana_wm.training.sources import ClipSource
+
+
+class WorldModel(nn.Module):
+    """What is trained together: one name space for the optimiser, the average and the checkpoint."""
+
+    def __init__(self, recipe: WorldRecipe, generator: torch.Generator) -> None:
+        super().__init__()
+        self.text = NanoTextEncoder(recipe.text)
+        self.transformer = SanaWMTransformer(recipe.model)
+        init_transformer(self.transformer, generator)
+
+
+class WorldStage:
+    """Frame 0 stays clean and is not supervised; all other frames of a clip share one noise level."""
+
+    name = "world"
+
+    def __init__(
+        self,
+        recipe: WorldRecipe,
+        source: ClipSource,
+        codec: NanoAutoencoder,
+        *,
+        size: tuple[int, int],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.seed, self.device, self.size, self.codec = recipe, seed, device, size, codec
+        self.steps = recipe.optimizer.steps
+        torch.manual_seed(seed)  # PyTorch's layer defaults draw from the global generator
+        self.model = WorldModel(recipe, torch.Generator().manual_seed(seed)).to(device)
+        self.optimizer = Optimizer(self.model, recipe.optimizer)
+        shortest = min(recipe.bank_clips)
+        self.banks = {
+            frames: LatentBank(
+                source,
+                self.name if frames == shortest else "long",
+                codec,
+                self.model.text,
+                num_frames=frames,
+                capacity=capacity,
+                group=recipe.bank_refresh if frames == shortest else min(8, capacity),
+            )
+            for frames, capacity in recipe.bank_clips.items()
+        }
+        # Compiling has to pay for itself, so only the lengths that are trained most run compiled blocks.
+        self._compiled: RunBlock = torch.compile(Block.forward, dynamic=False)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        length = self._length(step)
+        self._fill_banks(step, length)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        batch = self.banks[length.bank].draw(length.batch, length.frames, generator)
+        loss = self._loss(batch, step)
+        norm = self.optimizer.step(loss, step)
+        return {"loss": loss.detach(), "frames": torch.tensor(length.frames), "grad": norm}
+
+    def _length(self, step: int) -> ClipLength:
+        open_now = [length for length in self.recipe.lengths if length.start <= step < length.stop]
+        draw = random.Random(self.seed * 7_919 + step)
+        return draw.choices(open_now, [length.share for length in open_now])[0]
+
+    def _fill_banks(self, step: int, length: ClipLength) -> None:
+        """The bank of short clips is renewed a little each step; the others are filled once, when first needed."""
+        bank = self.banks[length.bank]
+        if length.bank != min(self.recipe.bank_clips):
+            if bank.written == 0:
+                bank.hold(bank.capacity)
+            return
+        first = bank.capacity - bank.capacity % bank.group
+        bank.hold(first + step * self.recipe.bank_refresh)
+
+    def _loss(self, batch: LatentBatch, step: int) -> Tensor:
+        generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_033 + step)
+        clean = batch.latents
+        b, _, frames, height, width = clean.shape
+        sigma = draw_sigma(b, self.recipe.flow_shift, generator)[:, None].repeat(1, frames)
+        supervised = torch.ones_like(sigma)
+        sigma[:, 0], supervised[:, 0] = 0.0, 0.0
+        noise = torch.randn(clean.shape, generator=generator, device=self.device)
+        noised = add_noise(clean, sigma, noise)
+        captions = batch.captions.clone()
+        captions[torch.rand(b, generator=generator, device=self.device) < self.recipe.caption_dropout, 1:] = 0
+        cameras: tuple[Tensor | None, Tensor | None] = (None, None)
+        if random.Random(self.seed * 104_729 + step).random() >= self.recipe.camera_dropout:
+            latent_hw = (height, width)
+            cameras = (
+                camera_conditions(batch.c2w, batch.intrinsics, self.size, latent_hw),
+                chunk_plucker(batch.c2w, batch.intrinsics, self.size, latent_hw),
+            )
+        compiled = self.device.type == "cuda" and batch.c2w.shape[1] in self.recipe.compile_frames
+        run_block = self._compiled if compiled else Block.__call__
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            y, mask = self.model.text(captions)
+            context = self.model.transformer.condition((frames, height, width), y, mask, *cameras)
+            velocity = self.model.transformer.denoise(noised.latents, noised.timesteps, context, run_block)
+        return velocity_loss(velocity, noised.target, supervised)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        return {**{f"model.{k}": v for k, v in self.model.state_dict().items()}, **self.optimizer.state_tensors()}
+
+    def load_state_tensors(self, state: dict[str, Tensor], step: int) -> None:
+        self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        self.optimizer.load_state_tensors(state)
+
+    @torch.no_grad()
+    def finished(self) -> WorldModel:
+        """The averaged weights, with the features of the empty prompt where the layout keeps them."""
+        self.optimizer.ema.copy_to(self.model)
+        features, _ = self.model.text.encode([""])
+        self.model.transformer.y_embedder.y_embedding.copy_(features[0, 0])
+        return self.model.eval()
