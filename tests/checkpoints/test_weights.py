@@ -160,13 +160,15 @@ def test_integers_are_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
-    bad = state()
-    bad["inner.bias"][5] = value
-    save_file(bad, tmp_path / "a.safetensors")
-    with pytest.raises(InputError, match=r"inner\.bias holds NaN or infinity"):
-        load(tmp_path)
+    for position in (0, 777, -1):
+        bad = state()
+        bad["inner.weight"].view(-1)[position] = value
+        save_file(bad, tmp_path / "a.safetensors")
+        for dtype in (torch.float32, torch.bfloat16):
+            with pytest.raises(InputError, match=r"inner\.weight holds NaN or infinity"):
+                load(tmp_path, dtype)
 
 
 def test_weights_that_overflow_the_wanted_dtype_are_refused(tmp_path: Path) -> None:
@@ -191,7 +193,7 @@ def test_an_eight_bit_tensor_without_its_scale_is_refused(tmp_path: Path) -> Non
     stored = quantize_state(state())
     del stored["inner.weight.scale"]
     save_file(stored, tmp_path / "a.safetensors", metadata=METADATA)
-    with pytest.raises(InputError, match="int8 tensor inner.weight"):
+    with pytest.raises(InputError, match=r"int8 tensor inner\.weight"):
         load(tmp_path)
 
 

@@ -17,7 +17,7 @@ from sana_wm.geometry.conditions import (
     training_conditions,
 )
 from sana_wm.geometry.poses import compose, relative_to_first
-from sana_wm.geometry.rays import plucker_map
+from sana_wm.geometry.rays import plucker_map, ray_from_world
 
 TARGET_HW, LATENT_HW = (64, 96), (3, 5)
 
@@ -85,6 +85,24 @@ def test_everything_is_float32_even_under_autocast_or_from_float64() -> None:
     double = chunk_plucker(c2w.double(), intrinsics.double(), TARGET_HW, LATENT_HW)
     assert double.dtype == torch.float32
     assert torch.equal(double, plain)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_numbers_of_the_cpu_even_with_tf32_and_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    world, intrinsics = compose(rollout("a-40,w-30")[-1], clip()[0]), clip()[1]
+
+    def tensors(device: str) -> tuple[Tensor, Tensor, Tensor]:
+        based, rows = relative_to_first(world.to(device)[None]), intrinsics.to(device)[None]
+        conditions = camera_conditions(based, rows, TARGET_HW, LATENT_HW)
+        maps = chunk_plucker(based, rows, TARGET_HW, LATENT_HW)
+        return conditions, maps, ray_from_world(conditions, *LATENT_HW)[0]
+
+    with torch.autocast("cuda", torch.bfloat16):
+        on_gpu = tensors("cuda")
+    for ours, expected in zip(on_gpu, tensors("cpu"), strict=True):
+        torch.testing.assert_close(ours.cpu(), expected, atol=2e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize("rows", [(16, 4), (17, 3), (4,), (1, 17, 4)])

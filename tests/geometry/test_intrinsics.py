@@ -122,7 +122,12 @@ def test_images_that_cannot_fill_the_target_are_refused(src_wh: tuple[int, int])
 
 @pytest.mark.parametrize(
     ("focals", "axis"),
-    [((2900.0, 700.0), "horizontal"), ((700.0, 1600.0), "vertical"), ((360.0, 700.0), "horizontal"), ((0.9, 0.9), "")],
+    [
+        ((2900.0, 700.0), "horizontal"),
+        ((700.0, 1600.0), "vertical"),
+        ((360.0, 700.0), "horizontal"),
+        ((0.9, 0.9), "pixels of this image"),
+    ],
 )
 def test_a_field_of_view_outside_25_to_120_degrees_is_refused_by_axis(focals: tuple[float, float], axis: str) -> None:
     with pytest.raises(InputError, match=axis):

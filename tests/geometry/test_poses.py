@@ -57,7 +57,12 @@ def test_a_benchmark_file_gives_poses_intrinsics_and_rate(tmp_path: Path, path_o
 
 @pytest.mark.parametrize(
     ("extra", "message"),
-    [({"num_frames": 13}, "num_frames = 13 but holds 12"), ({"fps": 0}, "fps = 0"), ({"fps": [16, 16]}, "fps")],
+    [
+        ({"num_frames": 13}, "num_frames = 13 but holds 12"),
+        ({"fps": 0}, "fps.* is 0;"),
+        ({"fps": [16, 16]}, "fps.*one finite number"),
+        ({"num_frames": np.nan}, "num_frames"),
+    ],
 )
 def test_a_benchmark_file_that_contradicts_itself_is_refused(
     tmp_path: Path, path_of_poses: Tensor, extra: dict[str, Any], message: str

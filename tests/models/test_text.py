@@ -15,7 +15,7 @@ from sana_wm.models.text import GemmaTextEncoder
 from tests.models.tiny_gemma import MAX_TOKENS, PREFIX, tiny_config, tiny_gemma, tiny_tokenizer
 
 CPU = torch.device("cpu")
-PROMPT = "a red fox"
+PROMPT = "red fox walks"
 
 
 def encoder(model: Any = None, **options: Any) -> GemmaTextEncoder:
@@ -130,7 +130,7 @@ def test_a_prompt_that_is_cut_is_warned_of(caplog: pytest.LogCaptureFixture) -> 
         text.encode(["cat"])
         text.encode_negative([""])
         assert caplog.records == []
-        features, mask = text.encode(["cat", "a red fox " * 10])
+        features, mask = text.encode(["cat", "red fox " * 10])
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "prompt 1 is cut" in caplog.text
     assert mask[1].tolist() == [1] * MAX_TOKENS
@@ -208,5 +208,5 @@ def test_pickled_weights_are_refused(folder: Path) -> None:
 def test_a_missing_tokenizer_is_told(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    with pytest.raises(InputError, match="cannot be loaded as Gemma-2"):
+    with pytest.raises(InputError, match=r"no tokenizer\.json or tokenizer\.model"):
         load(folder)

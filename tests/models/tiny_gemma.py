@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 PREFIX = "Describe the scene in detail.\nKeep every word.\nUser Prompt: "
-CORPUS = [PREFIX, "a red fox walks over the snow", "the camera stands still; grass moves", "cat, dog and bird"]
+CORPUS = [PREFIX, "a red fox walks over the snow", "the camera stands still; grass moves", "one cat and one dog"] * 2
 MAX_TOKENS = 12
 SOFT_CAP = 0.5
 """Far below Gemma's 50, so that it matters for the small logits of random weights."""
@@ -22,7 +22,7 @@ def tiny_tokenizer(*, bos: bool = True) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     special = ["<pad>", "<eos>", "<bos>", "<unk>"]
-    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=150, special_tokens=special))
+    tokenizer.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, special_tokens=special))
     if bos:
         tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
     return PreTrainedTokenizerFast(
@@ -34,7 +34,7 @@ def tiny_config(**changes: Any) -> Any:
     from transformers import Gemma2Config
 
     values = {
-        "vocab_size": 150,
+        "vocab_size": 300,
         "hidden_size": 32,
         "intermediate_size": 64,
         "num_hidden_layers": 2,

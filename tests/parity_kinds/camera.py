@@ -152,20 +152,20 @@ def _conditions_checks(fixture: Fixture) -> Iterator[Check]:
             "raymats_inv": to_world,
         }
         yield from _wanted(fixture, {f"out.{key}.{name}": (value, TOLERANCE) for key, value in computed.items()})
-        yield from _wanted(fixture, {f"out.absmap.{name}": (_release_absmap(cameras, H, W), 1e-5)})
+        yield from _wanted(fixture, {f"out.absmap.{name}": (release_absmap(cameras, H, W), 1e-5)})
         if "latent_frame_raw_index" in case:
             rows = conditions.latent_frame_indices(len(c2w), case["vae_stride"][0])
             yield _exact(f"config.{name}.latent_frame_raw_index", rows, case["latent_frame_raw_index"])
 
 
-def _release_absmap(cameras: Tensor, H: int, W: int) -> Tensor:
-    """The release's unused map (T,H,W,3): image-plane direction of "up" and latitude of each ray (spec 30 section 3.6).
+def release_absmap(cameras: Tensor, H: int, W: int) -> Tensor:
+    """The release's unused map (...,T,H,W,3): image direction of "up" and latitude of each ray (spec 30 section 3.6).
 
     Its rotation of the ray towards "up" has a wrong third term, kept here because only the golden file wants this map.
     """
     cameras = cameras.double()
-    c2w, latent_intrinsics = cameras[:, :16].unflatten(-1, (4, 4)), cameras[:, 16:]
-    rotation = c2w[:, None, None, :3, :3]
+    c2w, latent_intrinsics = cameras[..., :16].unflatten(-1, (4, 4)), cameras[..., 16:]
+    rotation = c2w[..., None, None, :3, :3]
     in_camera = ray_directions(latent_intrinsics, H, W)
     ray = torch.nn.functional.normalize((rotation @ in_camera[..., None])[..., 0], dim=-1)
     axis = torch.linalg.cross(ray, ray.new_tensor([0.0, -1.0, 0.0]).expand_as(ray))
@@ -177,7 +177,7 @@ def _release_absmap(cameras: Tensor, H: int, W: int) -> Tensor:
         + axis * axis * ray.sum(-1, keepdim=True) * (1 - math.cos(delta))
     )
     seen = (rotation.mT @ turned[..., None])[..., 0]
-    moved = (seen[..., :2] / seen[..., 2:] - in_camera[..., :2]) * latent_intrinsics[:, None, None, :2]
+    moved = (seen[..., :2] / seen[..., 2:] - in_camera[..., :2]) * latent_intrinsics[..., None, None, :2]
     latitude = torch.atan2(-ray[..., 1:2], torch.hypot(ray[..., 0:1], ray[..., 2:3]))
     return torch.cat((torch.nn.functional.normalize(moved, dim=-1), latitude), dim=-1).float()
 

@@ -24,6 +24,7 @@ from sana_wm.models.transformer import SanaWMTransformer
 Codec: TypeAlias = NanoAutoencoder | Ltx2Codec
 TextEncoder: TypeAlias = NanoTextEncoder | GemmaTextEncoder
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 GEMMA_SETTINGS = ("prefix", "max_tokens", "attention_soft_cap")
 
 
@@ -128,6 +129,8 @@ def load_gemma(
     kind = read_json(folder / "config.json").get("model_type")
     if kind != "gemma2":
         raise InputError(f"{folder}: config.json describes a model of type {kind!r}; 'gemma2' was expected")
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(f"{folder} has no {' or '.join(TOKENIZER_FILES)}; Gemma's tokenizer must lie beside it")
     from transformers import AutoTokenizer, Gemma2Model
 
     WeightFiles.from_folder(folder)  # says what is wrong with the files before transformers does

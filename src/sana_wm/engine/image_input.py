@@ -16,7 +16,7 @@ from sana_wm.errors import InputError
 
 ImageSource: TypeAlias = str | Path | Image.Image | npt.NDArray[Any]
 
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is read. Other formats of Pillow start foreign programs (EPS) or are hardly ever pictures."""
 MIN_SIDE = 16
 MAX_PIXELS = 89_478_485
@@ -42,8 +42,8 @@ _BROKEN = (
 def read_image(source: ImageSource) -> Image.Image:
     """The picture as RGB: turned upright by its EXIF orientation, laid over white where it is transparent.
 
-    Grey, palette, CMYK and 16-bit pictures are converted (65535 is white); of an animation the first frame is taken. Colour
-    profiles are not applied. An array must be uint8, (H,W), (H,W,3) or (H,W,4).
+    Grey, palette, CMYK and 16-bit pictures are converted (65535 is white); of an animation the first frame is taken.
+    Colour profiles are not applied. An array must be uint8, (H,W), (H,W,3) or (H,W,4).
 
     Raises:
         InputError: missing or no picture, damaged, a side below 16 pixels, narrower than 1:16, or above 89 megapixels.
@@ -94,7 +94,7 @@ def _check_size(wh: tuple[int, int], name: str) -> None:
     if min(wh) < MIN_SIDE:
         raise InputError(f"{name} is {width}x{height} pixels; both sides must be at least {MIN_SIDE}.")
     if width * height > MAX_PIXELS:
-        raise InputError(f"{name} is {width}x{height} pixels; it must have at most {MAX_PIXELS}, so make it smaller first.")
+        raise InputError(f"{name} is {width}x{height} pixels; at most {MAX_PIXELS} are read, so make it smaller first.")
     if max(wh) > MAX_ASPECT * min(wh):
         raise InputError(f"{name} is {width}x{height} pixels, narrower than 1:{MAX_ASPECT}; crop it first.")
 

@@ -1,7 +1,7 @@
 """From what a user gives to :class:`Conditions`, in two steps (spec 30 section 2).
 
-:func:`check_request` does everything that needs no model, so that wrong input stops before weights are loaded or downloaded;
-:func:`make_conditions` fits the result to a model's picture size and frame count.
+:func:`check_request` does everything that needs no model, so that wrong input stops before weights are loaded or
+downloaded; :func:`make_conditions` fits the result to a model's picture size and frame count.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def check_request(
     if intrinsics_source == "default":
         across, down = fov_degrees(torch.as_tensor(intrinsics), picture.size).tolist()
         logger.warning(
-            "no intrinsics given; a field of view of %g degrees along the longer side is assumed (%.0f across, %.0f down)",
+            "no intrinsics given; %g degrees along the image's longer side are assumed (%.0f across, %.0f down)",
             DEFAULT_FOV_DEG,
             across,
             down,
@@ -98,7 +98,7 @@ def _camera_path(
 ) -> Tensor:
     if (action is None) == (c2w is None):
         found = "neither is given" if action is None else "both are given"
-        raise InputError(f"the camera path comes from an action string or from poses (c2w), but {found}; give one of them.")
+        raise InputError(f"the camera path comes from an action string or from poses, but {found}; give one of them.")
     if action is not None:
         return rollout(action, translation_speed=translation_speed, rotation_speed_deg=rotation_speed_deg)
     if (translation_speed, rotation_speed_deg) != (DEFAULT_TRANSLATION_SPEED, DEFAULT_ROTATION_SPEED_DEG):
@@ -117,9 +117,10 @@ def _prompt(prompt: str) -> str:
 def make_conditions(
     request: Request, settings: PipelineSettings, num_frames: int | None = None, stride: int = 8
 ) -> Conditions:
-    """Fit a request to a model: frames counted and snapped to stride * k + 1, picture and intrinsics scaled and cropped.
+    """Fit a request to a model: frames snapped to stride * k + 1, picture and intrinsics scaled and cropped.
 
-    `num_frames` None asks for the model's own number. Logs a warning where the video gets another length than was asked for.
+    `num_frames` None asks for the model's own number. Logs a warning where the video gets another length than was
+    asked for.
 
     Raises:
         InputError: `num_frames` is below 1.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -36,9 +36,12 @@ class SamplingPlan:
         flow_shift: float | None = None,
     ) -> SamplingPlan:
         """The settings of a model, apart from what is not None."""
-        changes = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale, "flow_shift": flow_shift}
-        values = {field.name: getattr(settings, field.name) for field in fields(cls)}
-        return cls(**values | {name: value for name, value in changes.items() if value is not None})
+        return cls(
+            settings.num_inference_steps if num_inference_steps is None else num_inference_steps,
+            settings.guidance_scale if guidance_scale is None else guidance_scale,
+            settings.flow_shift if flow_shift is None else flow_shift,
+            settings.sampler,
+        )
 
     @property
     def uses_negative(self) -> bool:

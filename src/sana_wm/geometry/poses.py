@@ -44,16 +44,23 @@ def load_pose_file(path: str | Path, convention: Convention = "opencv") -> PoseF
     """Read and check a `.npy` file (F,4,4), or a `.npz` with `c2w` and optional `intrinsics`, `fps`, `num_frames`."""
     arrays = read_arrays(path, "pose file", "c2w", ("intrinsics", "fps", "num_frames"))
     c2w = check_poses(arrays["c2w"], f"pose file '{path}'")
-    frames = arrays.get("num_frames")
-    if frames is not None and (frames.size != 1 or frames.item() != len(c2w)):
-        raise InputError(f"pose file '{path}' says num_frames = {frames.tolist()} but holds {len(c2w)} poses.")
-    fps = arrays.get("fps")
-    if fps is not None and not (fps.size == 1 and 0 < fps.item() < math.inf):
-        raise InputError(f"pose file '{path}' says fps = {fps.tolist()}; it must be one number above 0.")
+    frames, fps = (_single(arrays.get(name), f"{name} of pose file '{path}'") for name in ("num_frames", "fps"))
+    if frames is not None and frames != len(c2w):
+        raise InputError(f"pose file '{path}' says num_frames = {frames:g} but holds {len(c2w)} poses.")
+    if fps is not None and fps <= 0:
+        raise InputError(f"fps of pose file '{path}' is {fps:g}; it must be above 0.")
     if convention == "opengl":
         c2w = opengl_to_opencv(c2w)
     warn_large_steps(c2w, f"pose file '{path}'")
-    return PoseFile(c2w, arrays.get("intrinsics"), None if fps is None else float(fps.item()))
+    return PoseFile(c2w, arrays.get("intrinsics"), fps)
+
+
+def _single(array: npt.NDArray[np.float64] | None, name: str) -> float | None:
+    if array is None:
+        return None
+    if array.size != 1 or not np.isfinite(array).all():
+        raise InputError(f"{name} is {array.tolist()}; it must be one finite number.")
+    return float(array.item())
 
 
 def load_poses(path: str | Path, convention: Convention = "opencv") -> Tensor:

@@ -1,8 +1,8 @@
 """From the game's camera to metres and OpenCV axes.
 
-The game draws a map unit of height 1.2 times as tall on screen as a map unit of width (its art was made for a 320x200 picture
-shown at 4:3). Heights are therefore multiplied by 1.2 here; the camera then has square pixels and the world is rigid.
-World axes: X east, Y down (gravity is along +Y), Z north.
+The game draws a map unit of height 1.2 times as tall on screen as a map unit of width (its art was made for a 320x200
+picture shown at 4:3). Heights are therefore multiplied by 1.2 here; the camera then has square pixels and the world is
+rigid. World axes: X east, Y down (gravity is along +Y), Z north.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ UNITS_PER_METRE = 32.0
 HEIGHT_STRETCH = 1.2
 # The levels are dark on a modern screen; players turn the gamma up, and so do the frames.
 _GAMMA = 1.4
-_BRIGHTEN = np.rint(255 * (np.arange(1021) / 1020) ** (1 / _GAMMA)).astype(np.uint8)  # index: four times a mean of pixels
+_BRIGHTEN = np.rint(255 * (np.arange(1021) / 1020) ** (1 / _GAMMA)).astype(
+    np.uint8
+)  # index: four times a mean of pixels
 _ANGLE_STEPS = 8192  # the game rounds half the field of view down to this many steps a turn
 # 4:3, 16:10 and 16:9 modes of the engine, smallest first
 _MODES = (

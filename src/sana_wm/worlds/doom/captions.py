@@ -29,7 +29,15 @@ _FLOORS = {
     "WATER": "a pool of water", "NUKAGE": "green slime", "SLIME": "slime", "LAVA": "glowing lava", "BLOOD": "a pool of blood",
     "GRASS": "grass", "RROCK": "rocky ground", "MFLR": "dirt ground",
 }  # fmt: skip
-_COLOURS = ((15, "red"), (42, "brown and orange"), (70, "yellow"), (165, "green"), (200, "cyan"), (260, "blue"), (345, "purple"))
+_COLOURS = (
+    (15, "red"),
+    (42, "brown and orange"),
+    (70, "yellow"),
+    (165, "green"),
+    (200, "cyan"),
+    (260, "blue"),
+    (345, "purple"),
+)
 
 
 def _named(names: list[str], words: dict[str, str]) -> list[str]:
@@ -73,7 +81,7 @@ class Sight:
 def sight(level: Level, place: Floats, heading: float, half_fov: float, rays: int = 32) -> Sight:
     """Return what is in sight of ``place`` (map units) within ``half_fov`` (radians) of ``heading`` (radians)."""
     angles = heading + np.linspace(-half_fov, half_fov, rays)
-    lines = level.near(place, _SIGHT, level.opaque)
+    lines = level.near(place, _SIGHT, level.opaque(place))
     distance, index = cast(place, angles, level.plan.ends[lines], _SIGHT)
     hit = level.plan.textures[lines[index[index >= 0]]]
     directions = np.stack((np.cos(angles), np.sin(angles)), axis=1)
@@ -90,7 +98,12 @@ def sight(level: Level, place: Floats, heading: float, half_fov: float, rays: in
 
 
 def caption(
-    frames: NDArray[np.uint8], walls: list[str], floors: list[str], mean_distance: float, sky_share: float, rng: np.random.Generator
+    frames: NDArray[np.uint8],
+    walls: list[str],
+    floors: list[str],
+    mean_distance: float,
+    sky_share: float,
+    rng: np.random.Generator,
 ) -> str:
     """Return one English sentence of about 10 to 25 words.
 
@@ -106,9 +119,17 @@ def caption(
         return str(rng.choice(words))
 
     light = float(frames.mean())
-    brightness = pick("dark", "gloomy") if light < 48 else pick("dim", "dimly lit") if light < 80 else pick("bright", "well lit")
+    brightness = (
+        pick("dark", "gloomy") if light < 48 else pick("dim", "dimly lit") if light < 80 else pick("bright", "well lit")
+    )
     metres = mean_distance / _METRE
-    size = pick("narrow", "cramped") if metres < 4 else pick("medium-sized", "plain") if metres < 10 else pick("large", "spacious")
+    size = (
+        pick("narrow", "cramped")
+        if metres < 4
+        else pick("medium-sized", "plain")
+        if metres < 10
+        else pick("large", "spacious")
+    )
     if sky_share > 0.5:
         where = pick("outdoor courtyard", "open yard", "outdoor area") + pick(" under the sky", " below an open sky")
     elif sky_share > 0.1:
@@ -120,7 +141,9 @@ def caption(
     ground = _named(floors, _FLOORS)
     extra = f", with {ground[0]} on the floor" if ground else ""
     tone = pick("in {} tones", "mostly {}", "with {} colours").format(_colour(frames))
-    style = pick("a retro first-person game", "an old pixelated 3D game", "a 1990s style shooter level", "a pixel-art game level")
+    style = pick(
+        "a retro first-person game", "an old pixelated 3D game", "a 1990s style shooter level", "a pixel-art game level"
+    )
     scene = f"{size} {brightness} {where}" if rng.random() < 0.5 else f"{brightness}, {size} {where}"
     article = "An" if scene[0] in "aeiou" else "A"
     if rng.random() < 0.5:

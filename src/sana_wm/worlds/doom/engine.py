@@ -20,8 +20,10 @@ TICS_PER_FRAME = 2
 FRAMES_PER_SECOND = 35 / TICS_PER_FRAME
 # On flat ground a move command of n speeds the player up to n / 3 map units a tic.
 _COMMAND_PER_UNIT = 3.0
-# Depth buffer, 8 bit: level n stands for about (n + 2.3) * 7.11 map units along the view axis.
+# Depth buffer, 8 bit: level n stands for about (n + 2.3) * 7.11 map units along the view axis at a field of view of 90
+# degrees, and for more at a smaller one: the engine measures depth by how large things look.
 _DEPTH_UNITS, _DEPTH_OFFSET = 64 / 9, 2.3
+_SKY_LEVEL = 212  # what the engine writes for sky; a surface that far away (48 m or more) cannot be told from it
 _HIDDEN = (
     "hud", "minimal_hud", "weapon", "crosshair", "messages", "decals", "particles", "effects_sprites", "corpses", "screen_flashes",
 )  # fmt: skip
@@ -161,7 +163,11 @@ class Engine:
         # The field of view changes by 7 degrees a tic; thirty tics are also enough to fall to the floor.
         self._act(0, 0, 0, 30)
         view = self.view(picture=False)
-        if view is None or float(np.hypot(*(view.place - place))) > UNITS_PER_METRE or abs(view.game_fov - game_fov) > 0.5:
+        if (
+            view is None
+            or float(np.hypot(*(view.place - place))) > UNITS_PER_METRE
+            or abs(view.game_fov - game_fov) > 0.5
+        ):
             return False
         turn = math.degrees(heading - view.heading)
         self._act(0, 0, (turn + 180) % 360 - 180, 1)
@@ -187,7 +193,9 @@ class Engine:
         depth = None
         if self.depth:
             levels = self.lens.shrink_depth(state.depth_buffer)
-            depth = (levels.astype(np.float32) + _DEPTH_OFFSET) * np.float32(_DEPTH_UNITS / UNITS_PER_METRE)
+            unit = _DEPTH_UNITS / UNITS_PER_METRE / math.tan(math.radians(fov) / 2)
+            depth = (levels.astype(np.float32) + _DEPTH_OFFSET) * np.float32(unit)
+            depth[levels >= _SKY_LEVEL] = np.inf
         heading = math.radians(angle)
         return View(
             frame=self.lens.shrink(state.screen_buffer) if picture else np.zeros((3, 0, 0), np.uint8),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sana_wm.worlds.doom.wad import WadMap
 
 PLAYER_RADIUS = 16.0
-_PLAYER_HEIGHT, _STEP = 56.0, 24.0
+_PLAYER_HEIGHT, _EYE_HEIGHT, _STEP = 56.0, 41.0, 24.0
 _SKY = "F_SKY1"
 Floats = NDArray[np.float64]
 
@@ -21,8 +21,8 @@ class Level:
 
     Attributes:
         plan: the map it was made from.
-        solid: ``(L,)`` bool, lines a walker does not pass: walls, steps over 24 units up or down, low openings, closed doors.
-        opaque: ``(L,)`` bool, lines that end every line of sight.
+        solid: ``(L,)`` bool, lines a walker does not pass: walls, steps over 24 units up or down, low openings, closed
+            doors.
         sky: ``(S,)`` bool, sectors under the open sky.
     """
 
@@ -31,10 +31,13 @@ class Level:
         self._low, self._high = plan.ends.min(axis=1), plan.ends.max(axis=1)
         front, back = plan.sides[:, 0], plan.sides[:, 1]
         one_sided = (front < 0) | (back < 0)
-        opening = np.minimum(plan.ceiling[front], plan.ceiling[back]) - np.maximum(plan.floor[front], plan.floor[back])
         step = np.abs(plan.floor[front] - plan.floor[back])
-        self.opaque = one_sided | (opening <= 0)
-        # Lines that teleport, end the level or close doors carry a special; staying away from them keeps the world still.
+        self._one_sided = one_sided
+        self._lowest_ceiling = np.minimum(plan.ceiling[front], plan.ceiling[back])
+        self._highest_floor = np.maximum(plan.floor[front], plan.floor[back])
+        opening = self._lowest_ceiling - self._highest_floor
+        # Lines that teleport, end the level or close doors carry a special; staying away from them keeps the world
+        # still.
         self.solid = one_sided | plan.blocking | (opening < _PLAYER_HEIGHT) | (step > _STEP) | (plan.special > 0)
         self.sky = plan.ceiling_flat == _SKY
         self._reachable = self._connected_sectors()
@@ -74,6 +77,11 @@ class Level:
         sector = self.plan.sides[met[line], west]
         return np.where(np.isinf(reach[np.arange(len(points)), line]), -1, sector)
 
+    def opaque(self, place: Floats) -> NDArray[np.bool_]:
+        """Return which lines ``(L,)`` end the sight of a player who stands at ``place`` and looks level."""
+        eye = self.plan.floor[self.sector_at(place[None])[0]] + _EYE_HEIGHT
+        return self._one_sided | (self._highest_floor >= eye) | (self._lowest_ceiling <= eye)
+
     def near(self, point: Floats, distance: float, lines: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the indices ``(K,)`` of those of ``lines`` (mask ``(L,)``) that may lie within ``distance`` of ``point``."""
         inside = (self._low <= point + distance) & (self._high >= point - distance)
@@ -106,7 +114,8 @@ def distances(points: Floats, ends: Floats) -> Floats:
 
 
 def cast(point: Floats, angles: Floats, ends: Floats, limit: float) -> tuple[Floats, NDArray[np.int64]]:
-    """Return the distance ``(A,)`` to the first segment of ``ends (K, 2, 2)`` in each direction, and its index (-1: none).
+    """Return the distance ``(A,)`` to the first segment of ``ends (K, 2, 2)`` in each direction, and its index (-1:
+    none).
 
     Distances are cut at ``limit``.
     """

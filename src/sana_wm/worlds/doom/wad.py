@@ -1,7 +1,7 @@
 """Read the plan of a level from a WAD file: lines, sectors, side textures and the player's start.
 
-The format is the classic one of 1993: a directory of 16-byte entries ("lumps"); a map is a marker followed by its lumps in a
-fixed order. Angles are in degrees, lengths in map units.
+The format is the classic one of 1993: a directory of 16-byte entries ("lumps"); a map is a marker followed by its lumps
+in a fixed order. Angles are in degrees, lengths in map units.
 """
 
 from __future__ import annotations
@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 
 from sana_wm.errors import InputError
 
-_LINE = np.dtype([("v1", "<u2"), ("v2", "<u2"), ("flags", "<u2"), ("special", "<u2"), ("tag", "<u2"), ("side", "<u2", 2)])
+_LINE = np.dtype(
+    [("v1", "<u2"), ("v2", "<u2"), ("flags", "<u2"), ("special", "<u2"), ("tag", "<u2"), ("side", "<u2", 2)]
+)
 _SIDE = np.dtype([("offset", "<i2", 2), ("upper", "S8"), ("lower", "S8"), ("middle", "S8"), ("sector", "<u2")])
 _SECTOR = np.dtype(
-    [("floor", "<i2"), ("ceiling", "<i2"), ("floor_flat", "S8"), ("ceiling_flat", "S8"), ("light", "<i2"), ("rest", "<i2", 2)]
+    [
+        ("floor", "<i2"),
+        ("ceiling", "<i2"),
+        ("floor_flat", "S8"),
+        ("ceiling_flat", "S8"),
+        ("light", "<i2"),
+        ("rest", "<i2", 2),
+    ]
 )
 _THING = np.dtype([("xy", "<i2", 2), ("angle", "<i2"), ("kind", "<u2"), ("flags", "<u2")])
 _PLAYER_START = 1

@@ -35,7 +35,8 @@ _MIN_METRES_PER_FRAME, _MIN_DEG_PER_FRAME = 0.01, 0.15  # a clip slower than bot
 class DoomWorld:
     """A source of clips from one split of the Freedoom levels.
 
-    Use it as a context manager or call :meth:`close`. Equal arguments and equal generators give equal clips in the same order.
+    Use it as a context manager or call :meth:`close`. Equal arguments and equal generators give equal clips in the same
+    order.
 
     Args:
         height, width: size of the frames; the default 192x320 is the average of 2x2 screen pixels.
@@ -62,7 +63,9 @@ class DoomWorld:
             raise InputError(f"split is {split!r}; it must be one of {', '.join(DOOM_MAPS)}.")
         low, high = horizontal_fov_deg
         if not 30 <= low <= high <= 100:
-            raise InputError(f"horizontal_fov_deg is {horizontal_fov_deg}; it must be a range within 30 to 100 degrees.")
+            raise InputError(
+                f"horizontal_fov_deg is {horizontal_fov_deg}; it must be a range within 30 to 100 degrees."
+            )
         if clips_per_level < 1:
             raise InputError(f"clips_per_level is {clips_per_level}; it must be at least 1.")
         self.split, self.seed = split, seed
@@ -78,7 +81,9 @@ class DoomWorld:
     def __enter__(self) -> DoomWorld:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -91,8 +96,9 @@ class DoomWorld:
     def clip(self, num_frames: int, rng: np.random.Generator, with_depth: bool = False) -> WorldClip:
         """Return a clip of ``num_frames`` frames that starts at a random place.
 
-        Clips in which the level ends, the player falls or is teleported, or nothing but a near or dark wall is to be seen are
-        thrown away. Depth comes from the engine's 8-bit buffer: steps of 0.22 m; ``inf`` from 47 m (the engine draws sky there).
+        Clips in which the level ends, the player falls or is teleported, or nothing but a near or dark wall is to be
+        seen are thrown away. Depth comes from the engine's 8-bit buffer, in steps of 0.2 to 0.35 m (the narrower the
+        view, the coarser); the sky and what is farther than 48 m is ``inf``.
 
         Raises:
             InputError: ``num_frames`` is not positive, or the engine does not start.
@@ -205,7 +211,7 @@ def _open_heading(level: Level, place: Floats, rng: np.random.Generator) -> floa
 def _mean_sight(level: Level, place: Floats, heading: float, fov_deg: float) -> float:
     """Mean distance of the walls in view, map units."""
     angles = heading + np.radians(np.linspace(-fov_deg / 2, fov_deg / 2, 16))
-    return float(cast(place, angles, level.plan.ends[level.near(place, 1024.0, level.opaque)], 1024.0)[0].mean())
+    return float(cast(place, angles, level.plan.ends[level.near(place, 1024.0, level.opaque(place))], 1024.0)[0].mean())
 
 
 def _jumps(before: View, after: View) -> bool:

@@ -66,21 +66,29 @@ def wedge_span(origin: Vec, direction: Vec, taper_x: Tensor, taper_z: Tensor) ->
 def ball_span(origin: Vec, direction: Vec) -> tuple[Tensor, Tensor]:
     """Entry and exit parameter of the unit ball; a miss has entry > exit."""
     (ox, oy, oz), (dx, dy, dz) = origin, direction
-    return _quadratic(dx * dx + dy * dy + dz * dz, ox * dx + oy * dy + oz * dz, ox * ox + oy * oy + oz * oz - 1)
+    inverse = 1 / (dx * dx + dy * dy + dz * dz)
+    middle = -(ox * dx + oy * dy + oz * dz) * inverse
+    qx, qy, qz = ox + middle * dx, oy + middle * dy, oz + middle * dz
+    return _chord(middle, inverse, qx * qx + qy * qy + qz * qz)
 
 
 def column_span(origin: Vec, direction: Vec) -> tuple[Tensor, Tensor]:
     """Entry and exit parameter of the unit cylinder ``x^2 + z^2 <= 1, |y| <= 1``; a miss has entry > exit."""
     (ox, oy, oz), (dx, dy, dz) = origin, direction
-    near, far = _quadratic(dx * dx + dz * dz, ox * dx + oz * dz, ox * ox + oz * oz - 1)
+    inverse = 1 / (dx * dx + dz * dz + 1e-12)
+    middle = -(ox * dx + oz * dz) * inverse
+    qx, qz = ox + middle * dx, oz + middle * dz
+    near, far = _chord(middle, inverse, qx * qx + qz * qz)
     inverse = 1 / _not_zero(dy)
     middle, half = -oy * inverse, inverse.abs()
     return torch.maximum(near, middle - half), torch.minimum(far, middle + half)
 
 
-def _quadratic(a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    inverse = 1 / (a + 1e-12)
-    discriminant = b * b - a * c
-    root = torch.sqrt(discriminant.clamp_min(0))
-    hit = discriminant > 0
-    return torch.where(hit, (-b - root) * inverse, FAR), torch.where(hit, (root - b) * inverse, -FAR)
+def _chord(middle: Tensor, inverse: Tensor, squared: Tensor) -> tuple[Tensor, Tensor]:
+    """Span around the point nearest to the centre, whose squared distance is ``squared``.
+
+    The textbook discriminant ``b^2 - a c`` loses its digits far from the solid; the distance itself does not.
+    """
+    half = torch.sqrt(((1 - squared) * inverse).clamp_min(0))
+    hit = squared < 1
+    return torch.where(hit, middle - half, FAR), torch.where(hit, middle + half, -FAR)

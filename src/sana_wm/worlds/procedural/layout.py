@@ -13,11 +13,11 @@ from sana_wm.worlds.procedural.scene import BALLS, BOXES, COLUMNS, GROUND, NUM_C
 from sana_wm.worlds.procedural.things import MAKERS, Style, Thing
 from sana_wm.worlds.procedural.weather import Weather, draw_weather
 
-CLEARANCE = 0.8
+CLEARANCE = 0.9
 """Room between the path and the rim of any thing, metres."""
 
 _SHAPES = {"box": BOXES, "wedge": WEDGES, "column": COLUMNS, "ball": BALLS}
-_CANDIDATES = 20
+_CANDIDATES = 16
 _GREENS: tuple[Colour, ...] = ((0.36, 0.58, 0.26), (0.46, 0.62, 0.28), (0.26, 0.48, 0.28), (0.34, 0.54, 0.34))
 _AUTUMN: tuple[Colour, ...] = ((0.86, 0.56, 0.22), (0.76, 0.36, 0.20), (0.84, 0.70, 0.30), (0.46, 0.56, 0.26))
 _BLOSSOM: tuple[Colour, ...] = ((0.92, 0.66, 0.72), (0.40, 0.60, 0.32), (0.94, 0.74, 0.78))
@@ -146,7 +146,7 @@ def draw_layout(draws: Draws, c2w: np.ndarray) -> Layout:
 
 
 def _place(draws: Draws, surfaces: np.ndarray, theme: _Theme, style: Style, c2w: np.ndarray) -> tuple[Placed, ...]:
-    path = c2w[:: max(1, len(c2w) // 64)]
+    path = _thin(c2w)
     spots = path[:, [0, 2], 3].astype(np.float64)
     heading = np.arctan2(path[:, 0, 2], path[:, 2, 2])
     grid = draws.between(0, math.pi)
@@ -181,6 +181,13 @@ def _place(draws: Draws, surfaces: np.ndarray, theme: _Theme, style: Style, c2w:
     return tuple(placed)
 
 
+def _thin(c2w: np.ndarray) -> np.ndarray:
+    """Poses about 0.3 m apart (and the last one): enough to keep things away from the path."""
+    travelled = float(np.linalg.norm(np.diff(c2w[:, :3, 3], axis=0), axis=1).sum())
+    count = min(len(c2w), max(8, math.ceil(travelled / 0.3)))
+    return c2w[np.linspace(0, len(c2w) - 1, count).round().astype(int)]
+
+
 def _find_spot(
     thing: Thing,
     random: np.ndarray,
@@ -197,8 +204,10 @@ def _find_spot(
     low, high = thing.distance
     reach = thing.radius + low + (high - low) * random[2]
     x, z = spots[index, 0] + reach * np.sin(bearing), spots[index, 1] + reach * np.cos(bearing)
-    room = np.hypot(x[:, None] - spots[None, :, 0], z[:, None] - spots[None, :, 1]).min(1)
-    fits = room > thing.radius + CLEARANCE
+    view = np.stack([np.sin(heading), np.cos(heading)], 1)
+    kept_free = np.concatenate([spots, spots[::4] + 1.2 * view[::4], spots[-1:] + 2.4 * view[-1:]])
+    room = ((x[:, None] - kept_free[:, 0]) ** 2 + (z[:, None] - kept_free[:, 1]) ** 2).min(1)
+    fits = room > (thing.radius + CLEARANCE) ** 2
     ahead = np.hypot(x - spots[0, 0], z - spots[0, 1])
     fits &= ahead > thing.radius + 0.6 * low + 0.5  # nothing fills the first view
     if discs:

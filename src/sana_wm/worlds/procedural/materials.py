@@ -101,8 +101,8 @@ GROUNDS: dict[str, tuple[Material, tuple[Colour, ...]]] = {
         ((0.88, 0.76, 0.54), (0.84, 0.68, 0.46), (0.90, 0.82, 0.64)),
     ),
     "snow": (
-        Material("snow", mottle=0.06, grain=1.6, patch=0.5, second=(0.80, 0.85, 0.92)),
-        ((0.93, 0.95, 0.97),),
+        Material("snow", mottle=0.06, grain=1.6, patch=0.5, second=(0.70, 0.76, 0.84)),
+        ((0.82, 0.84, 0.87),),
     ),
     "dirt": (
         Material("bare earth", mottle=0.22, grain=0.8, patch=0.6, second=0.8),

@@ -1,7 +1,7 @@
 """Render batches of procedural scenes from given cameras.
 
 Pixel convention: pixel **centres** lie at integer coordinates ``x = 0 .. W-1``, the convention of the model's ray maps
-``((x - cx) / fx, (y - cy) / fy, 1)``; supersamples lie symmetrically around them. Depth is taken at the centre itself.
+``((x - cx) / fx, (y - cy) / fy, 1)``; the samples of a pixel lie symmetrically around it. Depth is taken at the centre itself.
 """
 
 from __future__ import annotations
@@ -13,23 +13,32 @@ from torch import Tensor
 
 from sana_wm.errors import InputError
 from sana_wm.worlds.procedural.scene import Scene
-from sana_wm.worlds.procedural.shade import View, make_view, nearest, rays, shade
+from sana_wm.worlds.procedural.shade import View, make_view, shade
+from sana_wm.worlds.procedural.trace import trace
+
+SAMPLE_OFFSETS: dict[int, tuple[tuple[float, float], ...]] = {
+    1: ((0.0, 0.0),),
+    2: ((-0.25, -0.25), (0.25, 0.25)),
+    4: ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375)),
+}
+"""Where the samples of a pixel lie, ``(x, y)`` in pixels from its centre. Four: a rotated grid, which resolves four levels on
+horizontal and vertical edges where a plain 2 x 2 grid resolves two."""
 
 
 class Renderer:
     """Turns scenes and cameras into frames.
 
     Args:
-        supersample: samples along each axis of a pixel; their mean is the pixel.
-        compiled: compile the kernel with ``torch.compile`` (the first call of every frame size takes a while).
+        samples: rays a pixel (1, 2 or 4); their mean is the pixel.
+        compiled: compile the kernel with ``torch.compile`` (the first call of every frame size takes a minute or more).
         samples_per_chunk: memory bound: rays that are traced at once. By default 2**24 on an accelerator, 2**20 for compiled
             code on a CPU, and 2**18 otherwise, so that temporaries stay in the cache.
     """
 
-    def __init__(self, supersample: int = 2, compiled: bool = False, samples_per_chunk: int | None = None) -> None:
-        if supersample < 1:
-            raise InputError(f"supersample is {supersample}; it must be at least 1.")
-        self.supersample = supersample
+    def __init__(self, samples: int = 4, compiled: bool = False, samples_per_chunk: int | None = None) -> None:
+        if samples not in SAMPLE_OFFSETS:
+            raise InputError(f"samples is {samples}; a pixel takes {', '.join(map(str, SAMPLE_OFFSETS))} samples.")
+        self.samples = samples
         self.compiled = compiled
         self.samples_per_chunk = samples_per_chunk
         self._shade: Callable[..., tuple[Tensor, ...]] = _shade_colours
@@ -68,21 +77,22 @@ class Renderer:
         device = scene.surfaces.device
         c2w, intrinsics = c2w.to(device).flatten(0, 1), intrinsics.to(device).flatten(0, 1)
         per_frame = scene.repeat_interleave(num_frames)
-        step, rows = self._chunk(device, batch * num_frames, height, width)
-        frames = torch.empty(batch * num_frames, 3, height, width, dtype=torch.uint8, device=device)
-        depth = torch.empty(batch * num_frames, height, width, device=device) if with_depth else None
-        xs, ys = (_positions(n, self.supersample, device) for n in (width, height))
-        for start in range(0, batch * num_frames, step):
+        num = batch * num_frames
+        step, rows = self._chunk(device, num, height, width)
+        frames = torch.empty(num, 3, height, width, dtype=torch.uint8, device=device)
+        depth = torch.empty(num, height, width, device=device) if with_depth else None
+        for start in range(0, num, step):
+            start = min(start, num - step)  # the last chunk overlaps the one before: one size, one compiled kernel
             span = slice(start, start + step)
             parts = per_frame.surfaces[span], per_frame.environment[span], c2w[span], intrinsics[span]
             for top in range(0, height, rows):
-                lines = ys[top * self.supersample : (top + rows) * self.supersample]
-                view = make_view(*parts, xs, lines)
-                frames[span, :, top : top + rows] = self._average(*self._shade(*view), self.supersample)
+                top = min(top, height - rows)
+                bottom = top + rows
+                view = make_view(*parts, *_positions(top, bottom, width, self.samples, device))
+                frames[span, :, top:bottom] = self._average(*self._shade(*trace(view), *view), width, self.samples)
                 if depth is not None:
-                    centres = torch.arange(top, min(top + rows, height), device=device, dtype=torch.float32)
-                    columns = torch.arange(width, device=device, dtype=torch.float32)
-                    depth[span, top : top + rows] = trace(make_view(*parts, columns, centres))[0]
+                    centres = make_view(*parts, *_positions(top, bottom, width, 1, device))
+                    depth[span, top:bottom] = _surfaces(centres)[0].unflatten(1, (bottom - top, width))
         shape = (batch, num_frames)
         return frames.unflatten(0, shape), None if depth is None else depth.unflatten(0, shape)
 
@@ -91,27 +101,27 @@ class Renderer:
         limit = self.samples_per_chunk
         if limit is None:
             limit = 2**24 if device.type != "cpu" else 2**20 if self.compiled else 2**18
-        per_row = width * self.supersample**2
+        per_row = width * self.samples
         frames = max(1, limit // (per_row * height))
         frames = -(-num // -(-num // frames))
-        return frames, height if frames > 1 else max(1, min(height, limit // per_row))
+        return frames, height if per_row * height <= limit else max(1, limit // per_row)
 
 
-def trace(view: View) -> tuple[Tensor, Tensor]:
-    """Planar depth (``inf`` for sky) and row of the surface at every position of ``view``, ``(N, h, w)`` each."""
-    depth, row = nearest(view, rays(view))
-    return torch.where(depth < 1e8, depth, torch.inf), row
+def _surfaces(view: View) -> tuple[Tensor, Tensor]:
+    """Planar depth (``inf`` for sky) and row of the surface at every position of ``view``, ``(N, P)`` each."""
+    hits = trace(view)
+    return torch.where(hits.depth < 1e8, hits.depth, torch.inf), hits.row
 
 
 def surface_rows(scene: Scene, c2w: Tensor, intrinsics: Tensor, height: int, width: int) -> Tensor:
     """Row of the surface table seen by every pixel centre: ``(B, F, height, width)`` int32."""
     batch, num_frames = _check(scene, c2w, intrinsics)
-    device = scene.surfaces.device
     per_frame = scene.repeat_interleave(num_frames)
-    columns, lines = (torch.arange(n, device=device, dtype=torch.float32) for n in (width, height))
-    flat = c2w.flatten(0, 1), intrinsics.flatten(0, 1)
-    view = make_view(per_frame.surfaces, per_frame.environment, *flat, columns, lines)
-    return trace(view)[1].unflatten(0, (batch, num_frames))
+    positions = _positions(0, height, width, 1, scene.surfaces.device)
+    view = make_view(
+        per_frame.surfaces, per_frame.environment, c2w.flatten(0, 1), intrinsics.flatten(0, 1), *positions
+    )
+    return _surfaces(view)[1].view(batch, num_frames, height, width)
 
 
 def _check(scene: Scene, c2w: Tensor, intrinsics: Tensor) -> tuple[int, int]:
@@ -123,19 +133,20 @@ def _check(scene: Scene, c2w: Tensor, intrinsics: Tensor) -> tuple[int, int]:
     return batch, c2w.shape[1]
 
 
-def _positions(size: int, supersample: int, device: torch.device) -> Tensor:
-    """Sample positions in output pixels: ``supersample`` of them, evenly, within half a pixel of every integer."""
-    index = torch.arange(size * supersample, device=device, dtype=torch.float32)
-    return (index + 0.5) / supersample - 0.5
+def _positions(top: int, bottom: int, width: int, samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Sample positions of rows ``top .. bottom - 1``: x and y, ``((bottom - top) * width * samples,)`` each."""
+    offsets = torch.tensor(SAMPLE_OFFSETS[samples])
+    shape = (bottom - top, width, samples)
+    x = (torch.arange(width, dtype=torch.float32)[None, :, None] + offsets[:, 0]).expand(shape)
+    y = (torch.arange(top, bottom, dtype=torch.float32)[:, None, None] + offsets[:, 1]).expand(shape)
+    return x.reshape(-1).to(device), y.reshape(-1).to(device)
 
 
-def _shade_colours(*view: Tensor) -> tuple[Tensor, ...]:
-    return shade(View(*view))[:3]
+def _shade_colours(depth: Tensor, row: Tensor, shadow: Tensor, *view: Tensor) -> tuple[Tensor, ...]:
+    return shade(View(*view), depth, row, shadow)
 
 
-def _average(red: Tensor, green: Tensor, blue: Tensor, supersample: int) -> Tensor:
-    """Mean over the supersamples of a pixel: three ``(N, h*s, w*s)`` to ``(N, 3, h, w)`` uint8."""
-    s = supersample
-    n, h, w = red.shape[0], red.shape[1] // s, red.shape[2] // s
-    means = [c.view(n, h, s, w, s).float().mean((2, 4)) for c in (red, green, blue)]
+def _average(red: Tensor, green: Tensor, blue: Tensor, width: int, samples: int) -> Tensor:
+    """Mean over the samples of a pixel: three ``(N, h*w*samples)`` to ``(N, 3, h, w)`` uint8."""
+    means = [c.view(c.shape[0], -1, width, samples).float().mean(-1) for c in (red, green, blue)]
     return torch.stack(means, 1).round().to(torch.uint8)

@@ -1,11 +1,12 @@
-"""The fused kernel: rays, nearest hit, sun shadow, texture, light, sky, fog.
+"""From rays to colours: nearest hit, sun shadow, texture, light, sky, fog.
 
-:func:`shade` is one long pointwise expression over all pixels of all frames of a chunk. The loop over the solids keeps two
-running values a pixel (distance, row); everything else about the surface is looked up once, after the loop.
+The loops over the solids (:func:`nearest`, :func:`in_shadow`) keep a distance and a row a sample; everything else about the surface
+is looked up once, after the loops, by :func:`shade`: one long pointwise expression that a compiler can fuse.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -26,8 +27,8 @@ Rgb = tuple[Tensor, Tensor, Tensor]
 class View(NamedTuple):
     """Everything that :func:`shade` reads; one entry a frame (``N``).
 
-    ``xs (w,)`` and ``ys (h,)`` are sample positions in output pixels. ``origins`` and ``lights`` are the camera centre and the
-    sun's direction in the solids' unit frames.
+    ``xs (P,)`` and ``ys (P,)`` are the sample positions in output pixels, the same for every frame. ``origins`` and ``lights``
+    are the camera centre and the sun's direction in the solids' unit frames.
     """
 
     xs: Tensor
@@ -58,15 +59,15 @@ def make_view(
 
 
 def _each(table: Tensor, *index: int) -> Tensor:
-    """One number a frame, shaped to broadcast over rows and columns of pixels."""
-    return table[(slice(None), *index)][:, None, None]
+    """One number a frame, shaped ``(N, 1)`` to broadcast over the samples."""
+    return table[(slice(None), *index)][:, None]
 
 
 def rays(view: View) -> intersect.Vec:
-    """World directions of all pixels, ``(N, h, w)`` each, scaled so that the ray parameter is planar depth."""
+    """World directions of all pixels, ``(N, P)`` each, scaled so that the ray parameter is planar depth."""
     fx, fy, cx, cy = (_each(view.intrinsics, i) for i in range(4))
-    x = (view.xs[None, None, :] - cx) / fx
-    y = (view.ys[None, :, None] - cy) / fy
+    x = (view.xs - cx) / fx
+    y = (view.ys - cy) / fy
     r = view.rotation
     return (
         _each(r, 0, 0) * x + _each(r, 0, 1) * y + _each(r, 0, 2),
@@ -92,7 +93,7 @@ def _span(view: View, row: int, origin: intersect.Vec, direction: intersect.Vec)
 
 
 def nearest(view: View, direction: intersect.Vec) -> tuple[Tensor, Tensor]:
-    """Planar depth (``intersect.FAR`` for sky) and row of the nearest surface, ``(N, h, w)`` each."""
+    """Planar depth (``intersect.FAR`` for sky) and row of the nearest surface, ``(N, P)`` each."""
     down = direction[1]
     ground = -_each(view.position, 1) / torch.where(down > 1e-6, down, 1e-6)
     on_ground = (ground < HORIZON) & (down > 1e-6)
@@ -108,7 +109,7 @@ def nearest(view: View, direction: intersect.Vec) -> tuple[Tensor, Tensor]:
 
 
 def in_shadow(view: View, point: intersect.Vec) -> Tensor:
-    """Whether a solid stands between ``point`` (relative to the camera centre) and the sun; bool ``(N, h, w)``."""
+    """Whether a solid stands between ``point`` (relative to the camera centre) and the sun; bool ``(N, P)``."""
     shadow = torch.zeros_like(point[0], dtype=torch.bool)
     for k in range(NUM_SOLIDS):
         x, y, z = _unit(view, k, *point)
@@ -166,9 +167,10 @@ def _surface(view: View, row: Tensor, depth: Tensor, direction: intersect.Vec, a
     # Texture axes: u runs around (or along x), v up (or along z).
     tx = torch.where(cap, 1.0, torch.where(round_, -uz / rho, torch.where(side_x, zero, zero + 1)))
     tz = torch.where(cap, 0.0, torch.where(round_, ux / rho, torch.where(side_x, zero + 1, zero)))
-    around = torch.acos((ux / rho).clamp(-0.99999, 0.99999)) * hx
+    # Sinusoidal map of round things: keeps areas, no seam (the far half mirrors the near half), no pinching at the poles.
+    around = (torch.acos((ux / rho).clamp(-0.99999, 0.99999)) - 0.5 * math.pi) * rho * hx
     u = torch.where(cap, x, torch.where(round_, around, torch.where(side_x, z + hz, x + hx)))
-    v = torch.where(cap, z, hy - y)
+    v = torch.where(cap, z, torch.where(ball, torch.acos((-uy).clamp(-0.99999, 0.99999)) * -hy, hy - y))
     u = torch.where(cap & ~flat, u + hx, u)
     v = torch.where(cap & ~flat, v + hz, v)
 
@@ -193,22 +195,20 @@ class _Lookup:
 
     def __init__(self, surfaces: Tensor, row: Tensor) -> None:
         self._flat = surfaces.reshape(surfaces.shape[0], -1)
-        self._base = (row.long() * NUM_COLS).reshape(surfaces.shape[0], -1)
-        self._shape = row.shape
+        self._base = row.long() * NUM_COLS
 
     def __call__(self, column: Col) -> Tensor:
-        return torch.gather(self._flat, 1, self._base + int(column)).view(self._shape)
+        return torch.gather(self._flat, 1, self._base + int(column))
 
 
-def _mix(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+def _mix(a: Tensor, b: Tensor | float, share: Tensor) -> Tensor:
     return a + (b - a) * share
 
 
-def shade(view: View) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Render one sample a position: red, green, blue in [0, 255] (float16), planar depth (``inf`` for sky), row."""
+def shade(view: View, depth: Tensor, row: Tensor, shadow: Tensor) -> Rgb:
+    """Colour of the traced samples (see `trace.Hits`): red, green, blue in [0, 255], float16 ``(N, P)`` each."""
     direction = rays(view)
     dx, dy, dz = direction
-    depth, row = nearest(view, direction)
     sky = row == SKY
     reach = torch.where(sky, 1.0, depth)
     at = _Lookup(view.surfaces, row)
@@ -259,15 +259,15 @@ def shade(view: View) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     stripe = ((0.07 - across.abs()) / ground_width + 0.5).clamp(0, 1) * dash * _each(env, Env.ROAD_DASH)
     stripe = stripe * (0.14 / ground_width).clamp(0, 1)
     grit = 1 + 0.10 * mottle
-    red = _mix(red, _mix(_each(env, Env.ROAD_R) * grit, red.new_tensor(0.9), stripe), road)
-    green = _mix(green, _mix(_each(env, Env.ROAD_G) * grit, red.new_tensor(0.88), stripe), road)
-    blue = _mix(blue, _mix(_each(env, Env.ROAD_B) * grit, red.new_tensor(0.8), stripe), road)
+    red = _mix(red, _mix(_each(env, Env.ROAD_R) * grit, 0.90, stripe), road)
+    green = _mix(green, _mix(_each(env, Env.ROAD_G) * grit, 0.88, stripe), road)
+    blue = _mix(blue, _mix(_each(env, Env.ROAD_B) * grit, 0.80, stripe), road)
 
     # Light.
     nx, ny, nz = surface.normal
     sun = tuple(_each(env, Env.SUN_X + i) for i in range(3))
     facing = (nx * sun[0] + ny * sun[1] + nz * sun[2]).clamp_min(0)
-    lit = torch.where(in_shadow(view, (reach * dx, reach * dy, reach * dz)), 0.0, facing)
+    lit = torch.where(shadow, 0.0, facing)
     altitude = -(_each(view.position, 1) + reach * dy)
     contact = torch.where(row >= NUM_SOLIDS, 1.0, 0.72 + 0.28 * (altitude / 0.5).clamp(0, 1))
     ambient = (0.72 - 0.28 * ny) * contact
@@ -306,4 +306,4 @@ def shade(view: View) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         air = _mix(air, 0.4 + 0.8 * beam, disc * (1 - 0.8 * cloud))
         air = _mix(air, _mix(horizon, _each(env, Env.RIDGE_R + i), haze), ridge)
         out.append((torch.where(sky, air, solid).clamp(0, 1) * 255).half())
-    return out[0], out[1], out[2], torch.where(sky, torch.inf, depth), row
+    return out[0], out[1], out[2]

@@ -68,7 +68,7 @@ def _house(draws: Draws, style: Style) -> Thing:
     name = draws.choice(style.walls)
     wall = Part("box", (0, -hy, 0), (hx, hy, hz), _windows(draws, style, period), _colour(draws, name))
     roof_name = draws.choice(("terracotta", "brown", "dark grey", "red", "teal"))
-    roof_colour = (0.90, 0.92, 0.95) if style.snowy else _colour(draws, roof_name)
+    roof_colour = (0.82, 0.85, 0.88) if style.snowy else _colour(draws, roof_name)
     hipped = draws.chance(0.4)
     over, rise = 1.10, draws.between(0.35, 0.6) * hz
     taper = (draws.choice((0.0, 0.45)) if hipped else 0.0, 0.97)
@@ -156,8 +156,7 @@ def _tree(draws: Draws, style: Style) -> Thing:
         parts.append(
             Part("ball", (0.6 * crown, -2 * height - 0.35 * tall, 0.3), (small, small, small), MATERIALS["foliage"], leaves)
         )
-    noun = draws.choice(("tree", "leafy tree", "round tree"))
-    return Thing(noun, (_leaf_word(leaves),), tuple(parts), 0.75 * crown, (1.6, 11.0))
+    return Thing("tree", (_leaf_word(leaves),), tuple(parts), 0.75 * crown, (1.6, 11.0))
 
 
 def _fir(draws: Draws, style: Style) -> Thing:
@@ -207,7 +206,7 @@ def _column(draws: Draws, style: Style) -> Thing:
     if draws.chance(0.4):
         slab = Part("box", (0, -2 * hy - 0.12, 0), (girth * 1.4, 0.12, girth * 1.4), MATERIALS["plaster"], colour)
         return Thing("column", (name, material.word), (shaft, slab), 1.5 * girth, (1.2, 9.0))
-    return Thing(draws.choice(("column", "pillar")), (name, material.word), (shaft,), girth, (1.2, 9.0))
+    return Thing("column", (name, material.word), (shaft,), girth, (1.2, 9.0))
 
 
 def _barrel(draws: Draws, style: Style) -> Thing:
@@ -248,7 +247,7 @@ def _obelisk(draws: Draws, style: Style) -> Thing:
 
 def _hill(draws: Draws, style: Style) -> Thing:
     half = (draws.between(14, 32), draws.between(2.5, 7), draws.between(14, 26))
-    colour = (0.88, 0.91, 0.95) if style.snowy else draws.choice(style.leaves)
+    colour = (0.80, 0.83, 0.87) if style.snowy else draws.choice(style.leaves)
     colour = (0.85 * colour[0] + 0.06, 0.85 * colour[1] + 0.06, 0.85 * colour[2] + 0.05)
     part = Part("ball", (0, 0, 0), half, MATERIALS["meadow"], colour)
     return Thing("hill", ("snowy",) if style.snowy else (), (part,), max(half[0], half[2]), (22.0, 60.0))

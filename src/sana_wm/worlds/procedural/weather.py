@@ -25,7 +25,7 @@ class _Hour:
 HOURS: dict[str, _Hour] = {
     "dawn": _Hour((9, 20), (0.80, 0.58, 0.42), (0.56, 0.52, 0.58), (0.38, 0.50, 0.76), (0.98, 0.78, 0.64), 0.5),
     "noon": _Hour((38, 68), (0.66, 0.63, 0.56), (0.52, 0.54, 0.58), (0.26, 0.50, 0.86), (0.74, 0.85, 0.94), 0.25),
-    "dusk": _Hour((6, 15), (0.86, 0.46, 0.28), (0.48, 0.41, 0.50), (0.26, 0.24, 0.48), (0.96, 0.56, 0.40), 0.6),
+    "dusk": _Hour((6, 15), (0.86, 0.50, 0.32), (0.58, 0.50, 0.57), (0.26, 0.24, 0.48), (0.96, 0.56, 0.40), 0.6),
     "overcast": _Hour((35, 60), (0.16, 0.16, 0.16), (0.78, 0.79, 0.81), (0.56, 0.61, 0.67), (0.80, 0.82, 0.84), 0.0),
     "night": _Hour((28, 55), (0.24, 0.29, 0.42), (0.22, 0.26, 0.38), (0.03, 0.05, 0.13), (0.13, 0.17, 0.29), 0.2),
 }
@@ -62,6 +62,10 @@ def draw_weather(draws: Draws, surfaces: np.ndarray, roads: tuple[tuple[str, Col
     env[Env.HORIZON_R : Env.HORIZON_B + 1] = _vary(draws, light.horizon, 0.05)
     foggy = draws.chance(0.16)
     env[Env.FOG] = 1 / draws.between(18, 34) if foggy else 1 / draws.between(90, 260)
+    if foggy:  # the sky is fog as well
+        rise, low = slice(Env.ZENITH_R, Env.ZENITH_B + 1), slice(Env.HORIZON_R, Env.HORIZON_B + 1)
+        env[low] = 0.55 * env[low] + 0.45 * env[low].mean()
+        env[rise] = 0.25 * env[rise] + 0.75 * env[low]
     env[Env.DISC] = 2.0 if hour == "overcast" or foggy else math.cos(math.radians(draws.between(1.6, 2.6)))
     env[Env.GLOW] = light.glow * (0.4 if foggy else 1.0)
     cloudy = not foggy and (hour == "overcast" or draws.chance(0.45))

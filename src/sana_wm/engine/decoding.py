@@ -1,0 +1,65 @@
+"""Latents to 8-bit frames, piece by piece, with the checks that keep nonsense from looking like a video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sana_wm.checkpoints.components import Codec
+from sana_wm.engine.failure import GenerationError
+
+
+@runtime_checkable
+class DecodesInSegments(Protocol):
+    """A codec that hands out a video as it is decoded, so that nobody holds all of it in float32."""
+
+    def decode_segments(self, latents: Tensor) -> Iterator[Tensor]:
+        """Normalised latents (B,C,T,h,w) to consecutive pieces (B,3,f,H,W) float32 in [-1, 1]."""
+
+
+def decode_frames(codec: Codec, latents: Tensor, report: Callable[[int], None]) -> npt.NDArray[np.uint8]:
+    """Frames (F,H,W,3) of the latents (1,C,T,h,w) of one video; `report` gets the frames done so far.
+
+    Raises:
+        GenerationError: latents or pixels are not finite.
+    """
+    if not bool(torch.isfinite(latents).all()):
+        raise GenerationError("stage denoise: the latents are not finite; the model's weights may be damaged.")
+    stride = codec.spatial_stride
+    count = (latents.shape[2] - 1) * codec.temporal_stride + 1
+    frames = np.empty((count, latents.shape[3] * stride, latents.shape[4] * stride, 3), dtype=np.uint8)
+    done = 0
+    for segment in codec.decode_segments(latents) if isinstance(codec, DecodesInSegments) else [codec.decode(latents)]:
+        if not bool(torch.isfinite(segment).all()):
+            raise GenerationError(f"stage decode: pixels from frame {done} on are not finite; is the codec damaged?")
+        pixels = to_uint8(segment[0])
+        frames[done : done + len(pixels)] = pixels
+        done += len(pixels)
+        report(done)
+    return frames
+
+
+def to_uint8(video: Tensor) -> npt.NDArray[np.uint8]:
+    """Pixels (3,F,H,W) in [-1, 1] as (F,H,W,3) uint8, rounded."""
+    levels = (video.float() * 127.5 + 127.5).clamp(0, 255).round().to(torch.uint8)
+    return levels.permute(1, 2, 3, 0).cpu().numpy()
+
+
+def refuse_flat(frames: npt.NDArray[np.uint8], image: Tensor) -> None:
+    """Refuse frames (F,H,W,3) that all are one flat colour, unless the first frame `image` (3,H,W) is flat too.
+
+    Raises:
+        GenerationError: the frames are one colour, such as the black of overflown numbers.
+    """
+    colour = frames[0, 0, 0]
+    if not (frames == colour).all() or bool((image == image[:, :1, :1]).all()):
+        return
+    raise GenerationError(
+        f"stage decode: the whole video is one colour {tuple(colour.tolist())}; the weights may be damaged, "
+        "or the number format too narrow for this model."
+    )
