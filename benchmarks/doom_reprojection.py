@@ -66,7 +66,7 @@ def snap_depth(
     right, forward = c2w[[0, 2], 0].astype(float), c2w[[0, 2], 2].astype(float)
     place, eye = c2w[[0, 2], 3].astype(float) * UNITS_PER_METRE, -c2w[1, 3] * UNITS_PER_METRE / HEIGHT_STRETCH
     rays = forward + (uv[:, :1] - cx) / fx * right
-    rough_units = rough * UNITS_PER_METRE
+    rough_units = np.where(np.isfinite(rough), rough, 1e4) * UNITS_PER_METRE  # no plane is near that
     sector = level.sector_at(place + rough_units[:, None] * rays)
     drop = (uv[:, 1] - cy) / fy / HEIGHT_STRETCH  # map units down for every unit along z
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,7 +79,7 @@ def snap_depth(
         cross = dx * ey - dy * ex
         wall = (ax * ey - ay * ex) / cross
         share = (ax * dy - ay * dx) / cross
-        wall = np.where((share >= 0) & (share <= 1) & (wall > 0), wall, np.inf)
+        wall = np.where((share >= 0) & (share <= 1) & (wall > 0), wall, 1e9)
     nearest = np.abs(wall - rough_units[:, None]).argmin(axis=1)
     planes = np.stack((floor, ceiling, wall[np.arange(len(uv)), nearest]), axis=1)
     planes = np.where(np.isfinite(planes) & (planes > 0), planes, 1e9)
@@ -88,7 +88,7 @@ def snap_depth(
 
 
 def pick_patches(image: Tensor, count: int) -> Tensor:
-    """Return centres ``(K, 2)`` (x, y) of up to ``count`` patches of ``image (3, H, W)`` with corners, one a 16x16 cell."""
+    """Return centres ``(K, 2)`` (x, y) of up to ``count`` cornered patches of ``image (3, H, W)``, one a 16x16 cell."""
     grey = image.mean(0)[None, None]
     gy, gx = torch.gradient(grey[0, 0])
     pool = lambda g: functional.avg_pool2d(g[None, None], PATCH, 1, PATCH // 2)[0, 0]  # noqa: E731
@@ -254,7 +254,10 @@ def take_pairs(levels: Sequence[str], pairs: int, seed: int, size: tuple[int, in
 
 
 def measure(pairs: Sequence[Pair], camera: Callable[[Pair], Pair]) -> tuple[Tensor, Tensor]:
-    """Return distances ``(K,)`` pixels over all patches (the search radius where nothing alike is found), and offsets ``(M, 2)``."""
+    """Return distances ``(K,)`` in pixels over all patches and the offsets ``(M, 2)`` of those found.
+
+    A patch that is found nowhere within the search radius counts with that radius.
+    """
     distance, shifts = [], []
     for pair in pairs:
         shift, score = offsets(camera(pair))

@@ -1,7 +1,7 @@
 """Measure how fast the procedural world draws and renders clips.
 
-Run ``python benchmarks/render_speed.py`` (CPU, plain), with ``--compiled``, or with ``--device cuda --compiled``. Prints the
-device, the versions and frames per second; the first call (compilation) is reported apart and not counted.
+Run ``python benchmarks/render_speed.py`` (CPU, plain), with ``--compiled``, or with ``--device cuda --compiled``.
+Prints the device, the versions and frames per second; the first call (compilation) is reported apart and not counted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def main() -> None:
         times.append(time.perf_counter() - start)
     device = platform.processor() or platform.machine() if on_cpu else torch.cuda.get_device_name()
     print(f"device {args.device} ({device}), torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
-    print(f"{clips} clips x {frames} frames, {args.height}x{args.width}, {args.samples} samples, compiled={args.compiled}")
+    print(
+        f"{clips} clips x {frames} frames, {args.height}x{args.width}, {args.samples} samples, compiled={args.compiled}"
+    )
     print(f"drawing {drawing * 1e3:.2f} ms a clip; first render {first:.1f} s")
     print(f"rendering {clips * frames / min(times):.1f} frames/s (best of {args.repeats})")
 

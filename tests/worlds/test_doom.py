@@ -68,15 +68,14 @@ def test_captions_describe_the_scene_and_never_the_camera(clips: list[WorldClip]
     for clip in clips:
         words = clip.caption.lower().replace(",", " ").replace(".", " ").split()
         assert 8 <= len(words) <= 35
-        moving = {"camera", "moves", "moving", "walks", "walking", "turns", "turning", "pans", "forward", "view"}
-        assert not moving & {word for word in words if word != "view" or "outside" not in words}
+        assert not {"camera", "moves", "moving", "walks", "walking", "turns", "turning", "pans", "forward"} & set(words)
 
 
 def test_camera_predicts_where_pixels_go_and_wrong_cameras_do_not() -> None:
     pytest.importorskip("vizdoom")
     from benchmarks.doom_reprojection import CAMERAS, measure, take_pairs
 
-    pairs = take_pairs(["MAP01", "E1M1"], pairs=4, seed=1)
+    pairs = take_pairs(["MAP01", "E1M1"], pairs=3, seed=1)
     assert len(pairs) >= 4
     median = {name: measure(pairs, camera)[0].median().item() for name, camera in CAMERAS.items()}
     right = measure(pairs, CAMERAS["as delivered"])[0]

@@ -98,7 +98,9 @@ def test_the_same_generator_state_gives_the_same_paths() -> None:
     assert not torch.equal(random_paths(5, 33, _generator(9)), random_paths(5, 33, _generator(10)))
 
 
-@pytest.mark.parametrize(("num", "num_frames", "kinds"), [(0, 9, None), (1, 1, None), (1, 9, ("teleport",)), (1, 9, ())])
+@pytest.mark.parametrize(
+    ("num", "num_frames", "kinds"), [(0, 9, None), (1, 1, None), (1, 9, ("teleport",)), (1, 9, ())]
+)
 def test_counts_and_kinds_out_of_range_are_refused(num: int, num_frames: int, kinds: tuple[str, ...] | None) -> None:
     with pytest.raises(InputError):
         random_paths(num, num_frames, _generator(), kinds)

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from sana_wm.errors import InputError
 from sana_wm.worlds.procedural import SceneAndPath, draw, lens_intrinsics, render_drawn
-from sana_wm.worlds.procedural.layout import draw_layout, empty_surfaces
 from sana_wm.worlds.procedural.draws import Draws
+from sana_wm.worlds.procedural.layout import draw_layout, empty_surfaces
 from sana_wm.worlds.procedural.materials import MATERIALS
-from sana_wm.worlds.procedural.render import SAMPLE_OFFSETS, Renderer, _shade_colours, surface_rows, trace
+from sana_wm.worlds.procedural.render import SAMPLE_OFFSETS, Renderer, surface_rows
 from sana_wm.worlds.procedural.scene import BALLS, BOXES, COLUMNS, GROUND, WEDGES, Col, Env, Scene
-from sana_wm.worlds.procedural.shade import make_view
+from sana_wm.worlds.procedural.shade import View, make_view, nearest, rays, shade
 from sana_wm.worlds.procedural.texture import bars, value_noise
+from sana_wm.worlds.procedural.trace import trace, trace_plain
 
 H, W = 48, 80
 
@@ -54,7 +55,8 @@ def _centre(frame: Tensor) -> tuple[float, float, float]:
     """Column, row and area of the bright solid."""
     weight = frame.mean(0)
     y, x = torch.meshgrid(torch.arange(weight.shape[0]), torch.arange(weight.shape[1]), indexing="ij")
-    return tuple(float((weight * v).sum() / weight.sum()) for v in (x, y)) + (float(weight.sum()),)  # type: ignore[return-value]
+    area = float(weight.sum())
+    return float((weight * x).sum()) / area, float((weight * y).sum()) / area, area
 
 
 def test_depth_is_planar_distance_and_the_sky_has_none() -> None:
@@ -114,13 +116,15 @@ def test_points_carried_by_depth_agree_between_views_to_a_twentieth_of_a_pixel(s
     y, x = (v.flatten().float() for v in torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"))
 
     def see(pose: Tensor, px: Tensor, py: Tensor) -> tuple[Tensor, Tensor]:
-        depth, row = trace(make_view(scene.surfaces, scene.environment, pose[None], intrinsics, px, py))
+        view = make_view(scene.surfaces, scene.environment, pose[None], intrinsics, px, py)
+        depth, row = nearest(view, rays(view))
         return depth[0], row[0]
 
     def lift(pose: Tensor, px: Tensor, py: Tensor, depth: Tensor) -> Tensor:
-        return torch.stack([(px - cx) / fx, (py - cy) / fy, torch.ones_like(px)], -1) * depth[:, None] @ pose[
-            :3, :3
-        ].T + pose[:3, 3]
+        return (
+            torch.stack([(px - cx) / fx, (py - cy) / fy, torch.ones_like(px)], -1) * depth[:, None] @ pose[:3, :3].T
+            + pose[:3, 3]
+        )
 
     def project(pose: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         camera = (points - pose[:3, 3]) @ pose[:3, :3]
@@ -133,12 +137,13 @@ def test_points_carried_by_depth_agree_between_views_to_a_twentieth_of_a_pixel(s
     inside = (z > 0.3) & (u > -0.5) & (u < W - 0.5) & (v > -0.5) & (v < H - 0.5)
     x, y, row, u, v, z = x[inside], y[inside], row[inside], u[inside], v[inside], z[inside]
     there, row_there = see(second, u, v)
-    same = (row_there == row) & ((there - z).abs() < 0.05 * z)  # not hidden in the second view
+    same = (row_there == row) & ((there - z).abs() < 3e-3 * z)  # not hidden, nor beyond a ball's own limb
     assert same.float().mean() > 0.7
     assert not ((there > 1.02 * z) & (row < GROUND)).float().mean() > 0.02  # nobody sees through a solid
     back_x, back_y, _ = project(first, lift(second, u, v, there))
     error = torch.hypot(back_x - x, back_y - y)[same]
     assert error.max() < 0.05
+    assert error.median() < 1e-3
 
 
 def test_every_shape_is_hit_where_it_stands() -> None:
@@ -166,9 +171,11 @@ def test_solids_cast_a_shadow_away_from_the_sun() -> None:
 
 
 def test_chunks_and_rows_do_not_change_the_picture() -> None:
-    drawn = draw(31, 5)
+    drawn = draw(31, 2)
     whole, _, _, depth = render_drawn([drawn], H, W, "cpu", Renderer(samples_per_chunk=2**20), with_depth=True)
-    parts, _, _, part_depth = render_drawn([drawn], H, W, "cpu", Renderer(samples_per_chunk=7 * W * 4), with_depth=True)
+    parts, _, _, part_depth = render_drawn(
+        [drawn], H, W, "cpu", Renderer(samples_per_chunk=20 * W * 4), with_depth=True
+    )
     assert torch.equal(whole, parts)
     assert depth is not None
     assert part_depth is not None
@@ -176,10 +183,10 @@ def test_chunks_and_rows_do_not_change_the_picture() -> None:
 
 
 def test_far_textures_do_not_alias() -> None:
-    drawn = [dataclasses.replace(d, c2w=d.c2w[:1]) for d in (draw(seed, 9) for seed in (2, 42, 51))]
+    drawn = [dataclasses.replace(d, c2w=d.c2w[:1]) for d in (draw(seed, 9) for seed in (2, 42))]
     frames, _, _, _ = render_drawn(drawn, H, W, "cpu", Renderer(samples=4))
     lone, _, _, _ = render_drawn(drawn, H, W, "cpu", Renderer(samples=1))
-    fine = Renderer(samples=4)
+    fine = Renderer(samples=1)
     big = []
     for d in drawn:
         scene = Scene.stack([d.surfaces], [d.environment])
@@ -231,25 +238,43 @@ def test_pictures_use_the_range_of_brightness_in_every_hour() -> None:
         assert (frames == 255).all(2).float().mean() < 0.2
 
 
-def test_the_kernel_is_one_graph_without_branches_on_data() -> None:
+def _small_view(device: str = "cpu") -> View:
     generator = torch.Generator().manual_seed(0)
     layout = draw_layout(Draws(generator), np.eye(4, dtype=np.float32)[None].repeat(2, 0))
-    scene = Scene.stack([layout.surfaces], [layout.environment])
-    view = make_view(
-        scene.surfaces, scene.environment, _pose()[None], torch.tensor([[40.0, 40, 4, 3]]), torch.arange(8.0), torch.arange(8.0)
-    )
-    program = torch.export.export(_Kernel(), tuple(view), strict=False)
-    for a, b in zip(program.module()(*view), _shade_colours(*view), strict=True):
+    scene = Scene.stack([layout.surfaces], [layout.environment]).to(device)
+    y, x = (v.flatten().float() for v in torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij"))
+    intrinsics = lens_intrinsics([75.0], 1, H, W)[0]
+    tensors = (t.to(device) for t in (_pose()[None], intrinsics, x, y))
+    return make_view(scene.surfaces, scene.environment, *tensors)
+
+
+def test_shading_is_one_graph_without_branches_on_data() -> None:
+    view = _small_view()
+    hits = trace_plain(view)
+    program = torch.export.export(_Shading(), (*hits, *view), strict=False)
+    for a, b in zip(program.module()(*hits, *view), shade(view, *hits), strict=True):
         assert torch.equal(a, b)
 
 
-class _Kernel(torch.nn.Module):
-    def forward(self, *view: Tensor) -> tuple[Tensor, ...]:
-        return _shade_colours(*view)
+class _Shading(torch.nn.Module):
+    def forward(self, depth: Tensor, row: Tensor, shadow: Tensor, *view: Tensor) -> tuple[Tensor, ...]:
+        return shade(View(*view), depth, row, shadow)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="compiling for a CPU takes minutes")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_tracing_kernel_agrees_with_the_plain_loop() -> None:
+    view = _small_view("cuda")
+    fused, plain = trace(view), trace_plain(view)
+    same = fused.row == plain.row
+    assert same.float().mean() > 0.999
+    torch.testing.assert_close(fused.depth[same], plain.depth[same], rtol=1e-3, atol=1e-4)
+    on_solid = same & (plain.row <= GROUND)
+    assert (fused.shadow == plain.shadow)[on_solid].float().mean() > 0.995
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_compiled_kernel_draws_the_same_picture() -> None:
     drawn = [draw(seed, 9) for seed in (1, 2)]
     plain, _, _, _ = render_drawn(drawn, H, W, "cuda", Renderer())

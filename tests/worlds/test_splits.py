@@ -13,7 +13,7 @@ from sana_wm.worlds.splits import PROCEDURAL_SEEDS, split_seed
 def test_seed_ranges_of_the_splits_are_disjoint_and_fit_a_generator() -> None:
     for a, b in itertools.combinations(PROCEDURAL_SEEDS.values(), 2):
         assert a.stop <= b.start or b.stop <= a.start
-    assert all(0 <= seeds.start and seeds.stop < 2**63 for seeds in PROCEDURAL_SEEDS.values())
+    assert all(seeds.start >= 0 and seeds.stop < 2**63 for seeds in PROCEDURAL_SEEDS.values())
 
 
 def test_split_seed_counts_from_the_start_of_its_range() -> None:

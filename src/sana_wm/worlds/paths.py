@@ -1,9 +1,10 @@
 """Smooth random 6-DoF camera paths at 16 frames per second.
 
-A path is a stack of camera-to-world matrices ``(F, 4, 4)``, OpenCV axes (x right, y **down**, z forward), metres. The ground is
-``y = 0`` and the camera starts above the origin at eye height, so ``y`` is negative. About two paths in five are driven by
-random held keys through :func:`sana_wm.geometry.actions.rollout`, that is by the motion model behind the user's action strings;
-the others are of the kinds people fly: walking, looking around, arcs, orbits, strafes, climbs, stops, going and coming back.
+A path is a stack of camera-to-world matrices ``(F, 4, 4)``, OpenCV axes (x right, y **down**, z forward), metres. The
+ground is ``y = 0`` and the camera starts above the origin at eye height, so ``y`` is negative. About two paths in five
+are driven by random held keys through :func:`sana_wm.geometry.actions.rollout`, that is by the motion model behind the
+user's action strings; the others are of the kinds people fly: walking, looking around, arcs, orbits, strafes, climbs,
+stops, going and coming back.
 """
 
 from __future__ import annotations
@@ -89,7 +90,9 @@ def _key_path(num_frames: int, generator: torch.Generator) -> Tensor:
 
 
 def _smooth_paths(kind: Tensor, num_frames: int, generator: torch.Generator) -> Tensor:
-    """Integrate smooth controls. ``kind (n,)`` indexes :data:`KINDS`; returns ``(n, F, 4, 4)`` float64 from the origin."""
+    """Integrate smooth controls. ``kind (n,)`` indexes :data:`KINDS`; returns ``(n, F, 4, 4)`` float64 from the
+    origin.
+    """
     n, steps = len(kind), num_frames - 1
     frame = torch.arange(num_frames, dtype=torch.float64)
     noise = _smooth_noise(7, n, num_frames, generator)

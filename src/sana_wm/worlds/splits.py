@@ -1,6 +1,7 @@
 """Which seeds belong to training, validation and test.
 
-A procedural scene, its camera path and its caption follow from one integer seed, so disjoint seed ranges are disjoint data.
+A procedural scene, its camera path and its caption follow from one integer seed, so disjoint seed ranges are disjoint
+data.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from sana_wm.errors import InputError
 
 PROCEDURAL_SEEDS: dict[str, range] = {
-    "train": range(0, 2**31),
+    "train": range(2**31),
     "validation": range(2**31, 2**31 + 2**20),
     "test": range(2**31 + 2**20, 2**31 + 2**21),
 }

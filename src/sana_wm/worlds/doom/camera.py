@@ -25,15 +25,15 @@ _BRIGHTEN = np.rint(255 * (np.arange(1021) / 1020) ** (1 / _GAMMA)).astype(
 _ANGLE_STEPS = 8192  # the game rounds half the field of view down to this many steps a turn
 # 4:3, 16:10 and 16:9 modes of the engine, smallest first
 _MODES = (
-    (160, 120), (256, 144), (256, 160), (256, 192), (320, 180), (320, 240), (400, 225), (400, 250), (400, 300), (512, 288),
-    (512, 320), (512, 384), (640, 360), (640, 400), (640, 480), (800, 450), (800, 500), (800, 600), (1024, 576), (1024, 640),
-    (1024, 768), (1280, 720), (1280, 800), (1280, 960), (1920, 1080),
+    (160, 120), (256, 144), (256, 160), (256, 192), (320, 180), (320, 240), (400, 225), (400, 250), (400, 300),
+    (512, 288), (512, 320), (512, 384), (640, 360), (640, 400), (640, 480), (800, 450), (800, 500), (800, 600),
+    (1024, 576), (1024, 640), (1024, 768), (1280, 720), (1280, 800), (1280, 960), (1920, 1080),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Lens:
-    """How a picture of ``width x height`` is cut from the engine's screen: centre crop, then boxes of ``scale**2`` pixels."""
+    """How a picture is made of the engine's screen: centre crop, then the mean of every ``scale x scale`` pixels."""
 
     width: int
     height: int
@@ -47,7 +47,7 @@ class Lens:
         return math.degrees(2 * math.atan(self.screen_height * 2 / 3 / focal))
 
     def intrinsics(self, game_fov_deg: float) -> tuple[float, float, float, float]:
-        """Return ``fx, fy, cx, cy`` in pixels of the picture (pixel centres at integers) for the engine's field of view."""
+        """Return ``fx, fy, cx, cy`` in pixels of the picture (pixel centres at integers) for the engine's view."""
         half = int(game_fov_deg * _ANGLE_STEPS / 360) // 2 / _ANGLE_STEPS * 2 * math.pi
         focal = self.screen_height * 2 / 3 / math.tan(half) / self.scale
         return focal, focal, (self.width - 1) / 2, (self.height - 1) / 2
@@ -68,14 +68,14 @@ class Lens:
         return _BRIGHTEN[(4 * boxes + k * k // 2) // (k * k)]
 
     def shrink_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return depth ``(height, width)`` of ``(screen_height, screen_width)``: one sample a box, never a mean over an edge."""
+        """Return depth ``(height, width)`` of a screen of depths: one sample a box, never a mean over an edge."""
         k = self.scale
         top, left = (self.screen_height - k * self.height) // 2, (self.screen_width - k * self.width) // 2
         return depth[top + k // 2 :, left + k // 2 :][: k * self.height : k, : k * self.width : k]
 
 
 def choose_lens(width: int, height: int) -> Lens:
-    """Return the cheapest lens that averages at least 2x2 screen pixels per pixel (1x1 where no screen is large enough)."""
+    """Return the cheapest lens that averages at least 2x2 screen pixels (1x1 where no screen is large enough)."""
     if width < 16 or height < 16:
         raise InputError(f"picture size is {width}x{height}; it must be at least 16x16.")
     for factor in (2, 1):
@@ -88,7 +88,7 @@ def choose_lens(width: int, height: int) -> Lens:
 
 
 def camera_to_world(x: float, y: float, z: float, heading: float) -> NDArray[np.float32]:
-    """Return ``c2w (4, 4)`` float32 in metres of a camera at ``x, y, z`` (map units) that faces ``heading`` (radians)."""
+    """Return ``c2w (4, 4)`` float32 in metres of a camera at ``x, y, z`` (map units) facing ``heading`` (radians)."""
     cos, sin = math.cos(heading), math.sin(heading)
     matrix = np.eye(4, dtype=np.float32)
     matrix[:3, 0] = sin, 0, -cos

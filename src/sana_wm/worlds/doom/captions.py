@@ -16,18 +16,19 @@ _METRE = 32.0
 # The first fragment found in a texture's name says what the picture on the wall is.
 _WALLS = {
     "BRIK": "brick", "BRICK": "brick", "BRBK": "brick", "PBRK": "brick", "MOSBK": "mossy brick", "DBRI": "dark brick",
-    "ROCK": "rock", "ASHWALL": "rock", "TANROCK": "rock", "ZIMMER": "rock", "DIRT": "earth",
-    "GSTONE": "green stone", "GSTVINE": "vine-covered stone", "STONE": "stone", "ICKWALL": "concrete block",
-    "CEMENT": "concrete", "CONC": "concrete", "MARB": "marble", "WOODMET": "wood and metal", "WOOD": "wood", "PANEL": "wood panel",
-    "CRATE": "crate", "COMP": "computer panel", "TEK": "technical panel", "METAL": "metal", "METL": "metal", "SUPPORT": "metal",
-    "SHAWN": "metal", "SILVER": "silver metal", "BRONZE": "bronze", "RUST": "rusty metal", "PIPE": "pipe", "STAR": "plain panel",
-    "SPACEW": "metal", "GRAY": "grey stone", "BROWN": "brown metal", "BROVINE": "vine-covered metal", "BRN": "brown metal",
-    "SLAD": "grey panel", "SKIN": "flesh", "SKSNAKE": "flesh", "FIRE": "burning", "SFALL": "slime", "BFALL": "blood", "WFALL": "waterfall",
-    "SP_HOT": "red stone", "REDWALL": "red stone", "LITE": "light panel",
+    "ROCK": "rock", "ASHWALL": "rock", "TANROCK": "rock", "ZIMMER": "rock", "DIRT": "earth", "GSTONE": "green stone",
+    "GSTVINE": "vine-covered stone", "STONE": "stone", "ICKWALL": "concrete block", "CEMENT": "concrete",
+    "CONC": "concrete", "MARB": "marble", "WOODMET": "wood and metal", "WOOD": "wood", "PANEL": "wood panel",
+    "CRATE": "crate", "COMP": "computer panel", "TEK": "technical panel", "METAL": "metal", "METL": "metal",
+    "SUPPORT": "metal", "SHAWN": "metal", "SILVER": "silver metal", "BRONZE": "bronze", "RUST": "rusty metal",
+    "PIPE": "pipe", "STAR": "plain panel", "SPACEW": "metal", "GRAY": "grey stone", "BROWN": "brown metal",
+    "BROVINE": "vine-covered metal", "BRN": "brown metal", "SLAD": "grey panel", "SKIN": "flesh", "SKSNAKE": "flesh",
+    "FIRE": "burning", "SFALL": "slime", "BFALL": "blood", "WFALL": "waterfall", "SP_HOT": "red stone",
+    "REDWALL": "red stone", "LITE": "light panel",
 }  # fmt: skip
 _FLOORS = {
-    "WATER": "a pool of water", "NUKAGE": "green slime", "SLIME": "slime", "LAVA": "glowing lava", "BLOOD": "a pool of blood",
-    "GRASS": "grass", "RROCK": "rocky ground", "MFLR": "dirt ground",
+    "WATER": "a pool of water", "NUKAGE": "green slime", "SLIME": "slime", "LAVA": "glowing lava",
+    "BLOOD": "a pool of blood", "GRASS": "grass", "RROCK": "rocky ground", "MFLR": "dirt ground",
 }  # fmt: skip
 _COLOURS = (
     (15, "red"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,10 +26,14 @@ _COMMAND_PER_UNIT = 3.0
 _DEPTH_UNITS, _DEPTH_OFFSET = 64 / 9, 2.3
 _SKY_LEVEL = 212  # what the engine writes for sky; a surface that far away (48 m or more) cannot be told from it
 _HIDDEN = (
-    "hud", "minimal_hud", "weapon", "crosshair", "messages", "decals", "particles", "effects_sprites", "corpses", "screen_flashes",
+    "hud", "minimal_hud", "weapon", "crosshair", "messages", "decals", "particles", "effects_sprites", "corpses",
+    "screen_flashes",
 )  # fmt: skip
 # Bobbing is off. More visibility than usual keeps the light of a surface from changing as one walks towards it.
-_ARGUMENTS = "-nomonsters +sv_nomonsters 1 +sv_cheats 1 +movebob 0 +stillbob 0 +r_visibility 24"
+_ARGUMENTS = (
+    "-nomonsters +sv_nomonsters 1 +sv_cheats 1 +movebob 0 +stillbob 0 +r_visibility 24"
+    " +con_midtime 0 +cl_showsecretmessage 0"
+)
 
 
 class EngineStopped(Exception):
@@ -62,14 +67,14 @@ def import_vizdoom() -> ModuleType:
         import vizdoom
     except ImportError as error:
         raise InputError(
-            f"the Doom world needs the package vizdoom, which does not load ({error}); install sana-wm with the extra [worlds]."
+            f"the Doom world needs the package vizdoom, which does not load ({error}); install the extra [worlds]."
         ) from error
     return vizdoom  # type: ignore[no-any-return, unused-ignore]
 
 
 def wad_path(level: str) -> Path:
     """Return the path of the WAD file that holds ``level``."""
-    return Path(import_vizdoom().__file__).parent / wad_name(level)
+    return Path(str(import_vizdoom().__file__)).parent / wad_name(level)
 
 
 class Engine:
@@ -79,6 +84,8 @@ class Engine:
         self.vizdoom = import_vizdoom()
         self.level, self.lens, self.depth = level, lens, depth
         self._owed = np.zeros(2)
+        # The engine keeps its settings in a file: a fresh one, so that no other game or worker has a say.
+        self._folder = tempfile.TemporaryDirectory(prefix="doom-world-", ignore_cleanup_errors=True)
         self._game: Any = self._start(seed)
 
     def _start(self, seed: int) -> Any:
@@ -86,6 +93,7 @@ class Engine:
         game = vizdoom.DoomGame()
         game.set_doom_game_path(str(wad_path(self.level)))
         game.set_doom_map(self.level)
+        game.set_doom_config_path(str(Path(self._folder.name) / "engine.ini"))
         resolution = f"RES_{self.lens.screen_width}X{self.lens.screen_height}"
         game.set_screen_resolution(getattr(vizdoom.ScreenResolution, resolution))
         game.set_screen_format(vizdoom.ScreenFormat.CRCGCB)
@@ -109,6 +117,7 @@ class Engine:
             game.init()
         except self._failures() as error:
             game.close()
+            self._folder.cleanup()
             raise InputError(f"the Doom engine does not start on level {self.level}: {error}.") from error
         game.send_game_command("god")
         return game
@@ -128,6 +137,7 @@ class Engine:
     def close(self) -> None:
         """End the game process."""
         self._game.close()
+        self._folder.cleanup()
 
     def command(self, text: str) -> None:
         """Give the engine a line of its console language, such as ``+crouch``."""
@@ -156,7 +166,7 @@ class Engine:
         self.level = level
 
     def place(self, place: NDArray[np.float64], heading: float, game_fov: float) -> bool:
-        """Put the player at ``place`` (map units), at rest, facing ``heading`` (radians); return whether that worked."""
+        """Put the player at rest at ``place`` (map units) facing ``heading`` (radians); return whether that worked."""
         self._owed[:] = 0
         self.command(f"fov {game_fov:.4f}")
         self.command(f"warp {place[0]:.0f} {place[1]:.0f}")
@@ -182,7 +192,7 @@ class Engine:
         self._act(float(command[0]), float(command[1]), motion.turn / TICS_PER_FRAME, TICS_PER_FRAME)
 
     def view(self, picture: bool = True) -> View | None:
-        """Return what the player sees now (``picture=False``: an empty frame), or None when the level has just ended."""
+        """Return what the player sees now, None when the level has ended; ``picture=False`` leaves the frame empty."""
         try:
             state = self._game.get_state()
         except self._failures() as error:

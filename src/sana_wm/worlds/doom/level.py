@@ -83,7 +83,7 @@ class Level:
         return self._one_sided | (self._highest_floor >= eye) | (self._lowest_ceiling <= eye)
 
     def near(self, point: Floats, distance: float, lines: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the indices ``(K,)`` of those of ``lines`` (mask ``(L,)``) that may lie within ``distance`` of ``point``."""
+        """Return the indices ``(K,)`` of those of ``lines`` (mask ``(L,)``) that may lie that near to ``point``."""
         inside = (self._low <= point + distance) & (self._high >= point - distance)
         return np.flatnonzero(lines & inside.all(axis=1))
 

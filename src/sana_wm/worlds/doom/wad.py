@@ -75,7 +75,7 @@ def _directory(path: Path) -> tuple[bytes, list[tuple[str, int, int]]]:
 
 
 def read_map(path: Path, name: str) -> WadMap:
-    """Return the plan of map ``name`` (``MAP01``, ``E1M1``); raises :class:`InputError` if the file does not hold it."""
+    """Return the plan of map ``name`` (``MAP01``, ``E1M1``); :class:`InputError` if the file does not hold it."""
     content, directory = _directory(path)
     names = [entry[0] for entry in directory]
     if name not in names:

@@ -57,7 +57,7 @@ class Wanderer:
         )
 
     def step(self, place: Floats, heading: float) -> Motion:
-        """Return the motion of the next frame for a walker at ``place`` (map units) that faces ``heading`` (radians)."""
+        """Return the next motion of a walker at ``place`` (map units) that faces ``heading`` (radians)."""
         if self._frames_left <= 0:
             self._draw()
         self._frames_left -= 1

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 _TRIES_PER_LEVEL = 8
 _MAX_TRIES = 400
 _MAX_CRASHES = 3
-_WARM_UP_FRAMES = 8
+_WARM_UP_FRAMES = 5
 _MAX_STEP_METRES, _MAX_TURN_DEG = 0.3, 3.0
 _MIN_SIGHT = 3.0 * UNITS_PER_METRE
 _MIN_LIGHT, _MIN_CONTRAST = 28.0, 12.0
@@ -72,8 +72,10 @@ class DoomWorld:
         self.lens = choose_lens(width, height)
         self._fov_deg = (low, high)
         self._clips_per_level = clips_per_level
-        self._engine: Engine | None = None
-        self._level: Level | None = None
+        # One engine a WAD file: going from one file to the other would mean a new start, a third of a second.
+        self._engines: dict[str, Engine] = {}
+        self._name = ""
+        self._levels: dict[str, Level] = {}
         self._places: Floats = np.zeros((0, 2))
         self._clips_left = 0
         self._made = 0
@@ -88,9 +90,9 @@ class DoomWorld:
 
     def close(self) -> None:
         """End the game process; the next clip would start a new one."""
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        for engine in self._engines.values():
+            engine.close()
+        self._engines.clear()
         self._clips_left = 0
 
     def clip(self, num_frames: int, rng: np.random.Generator, with_depth: bool = False) -> WorldClip:
@@ -109,7 +111,7 @@ class DoomWorld:
         crashes = 0
         for attempt in range(_MAX_TRIES):
             if self._clips_left <= 0 or attempt % _TRIES_PER_LEVEL == _TRIES_PER_LEVEL - 1:
-                self._change_level(rng, with_depth)
+                self._change_level(rng)
             try:
                 clip = self._try_clip(num_frames, rng, with_depth)
             except EngineStopped as error:
@@ -125,31 +127,33 @@ class DoomWorld:
                 return clip
         raise RuntimeError(f"no clip of {num_frames} frames came out of {_MAX_TRIES} tries in split {self.split!r}")
 
-    def _change_level(self, rng: np.random.Generator, depth: bool) -> None:
+    def _change_level(self, rng: np.random.Generator) -> None:
         name = str(rng.choice(DOOM_MAPS[self.split]))
-        self._level = Level(read_map(wad_path(name), name))
-        self._places = self._level.places(rng, 32)
+        if name not in self._levels:
+            self._levels[name] = Level(read_map(wad_path(name), name))
+        self._name = name
+        self._places = self._levels[name].places(rng, 32)
         self._clips_left = self._clips_per_level
-        self._running(name, depth)
 
-    def _running(self, name: str, depth: bool) -> Engine:
-        """The engine on level ``name``; restarts it only where another WAD file or the depth buffer is needed."""
-        engine = self._engine
-        if engine is not None and engine.depth == depth and wad_name(engine.level) == wad_name(name):
-            engine.load(name)
-            return engine
-        if engine is not None:
+    def _running(self, depth: bool) -> Engine:
+        """The engine on the present level; started where it does not run yet or must begin to draw depth."""
+        file = wad_name(self._name)
+        engine = self._engines.get(file)
+        if engine is not None and engine.depth != depth:
             engine.close()
-        self._engine = Engine(name, self.lens, seed=self.seed, depth=depth)
-        return self._engine
+            engine = None
+        if engine is None:
+            engine = self._engines[file] = Engine(self._name, self.lens, seed=self.seed, depth=depth)
+        elif engine.level != self._name:
+            engine.load(self._name)
+        return engine
 
     def _try_clip(self, num_frames: int, rng: np.random.Generator, with_depth: bool) -> WorldClip | None:
         """One attempt; None where the clip is not worth keeping."""
-        level, engine = self._level, self._engine
-        if level is None or engine is None or len(self._places) == 0:
+        level = self._levels[self._name]
+        if len(self._places) == 0:
             return None
-        if engine.depth != with_depth:
-            engine = self._running(engine.level, with_depth)
+        engine = self._running(with_depth)
         place = self._places[rng.integers(len(self._places))]
         fov_deg = float(rng.uniform(*self._fov_deg))
         heading = _open_heading(level, place, rng)
@@ -164,7 +168,7 @@ class DoomWorld:
             if view is None:
                 return None
             if i >= _WARM_UP_FRAMES:
-                if views and _jumps(views[-1], view):
+                if _is_dull(view) if not views else _jumps(views[-1], view):
                     return None
                 views.append(view)
             engine.move(walker.step(view.place, view.heading))
@@ -177,7 +181,7 @@ class DoomWorld:
             return None
         keys = [views[0], views[len(views) // 2], views[-1]]
         pixels = np.stack([view.frame[:, ::2, ::2] for view in keys])
-        if pixels.mean() < _MIN_LIGHT or float(pixels.std(axis=(1, 2, 3)).min()) < _MIN_CONTRAST:
+        if any(_is_dull(view) for view in keys):
             return None
         distances, walls, floors, sky = [], [], [], []
         for view in keys:
@@ -220,6 +224,12 @@ def _jumps(before: View, after: View) -> bool:
     return step > _MAX_STEP_METRES or turn > _MAX_TURN_DEG or abs(after.game_fov - before.game_fov) > 1e-6
 
 
+def _is_dull(view: View) -> bool:
+    """Nothing but darkness or one flat surface."""
+    pixels = view.frame[:, ::4, ::4]
+    return float(pixels.mean()) < _MIN_LIGHT or float(pixels.std()) < _MIN_CONTRAST
+
+
 def _is_still(views: list[View]) -> bool:
     centres = np.stack([view.c2w[:3, 3] for view in views])
     headings = np.unwrap([view.heading for view in views])
@@ -228,7 +238,7 @@ def _is_still(views: list[View]) -> bool:
 
 
 def stream_clips(split: str, seed: int, num_frames: int, height: int, width: int) -> Iterator[WorldClip]:
-    """Yield clips of ``split`` without end; equal arguments give equal clips. The engine is closed with the iterator."""
+    """Yield clips of ``split`` without end, the same for the same arguments; closing the iterator closes the engine."""
     rng = np.random.default_rng(seed)
     with DoomWorld(height, width, split=split, seed=int(rng.integers(2**31 - 1))) as world:
         while True:

@@ -24,7 +24,8 @@ __all__ = ["Renderer", "Scene", "SceneAndPath", "clips", "draw", "render_drawn",
 
 @dataclass(frozen=True)
 class SceneAndPath:
-    """Everything about one clip except its pixels; small (a few kB a clip) and picklable, so worker processes can draw it.
+    """Everything about one clip except its pixels; small (a few kB a clip) and picklable, so worker processes can draw
+    it.
 
     Attributes:
         surfaces: ``(NUM_ROWS, NUM_COLS)`` float32, see :mod:`.scene`.
@@ -58,7 +59,9 @@ def draw_with_layout(seed: int, num_frames: int) -> tuple[SceneAndPath, Layout]:
 
 
 def lens_intrinsics(lenses: Sequence[float], num_frames: int, height: int, width: int) -> Tensor:
-    """Intrinsics ``(B, F, 4)`` of square pixels for horizontal fields of view in degrees; principal point in the middle."""
+    """Intrinsics ``(B, F, 4)`` of square pixels for horizontal fields of view in degrees; principal point in the
+    middle.
+    """
     focal = torch.tensor([0.5 * width / math.tan(math.radians(lens) / 2) for lens in lenses])
     centre = torch.tensor([(width - 1) / 2, (height - 1) / 2]).expand(len(lenses), 2)
     rows = torch.cat([focal[:, None], focal[:, None], centre], 1)
@@ -73,7 +76,9 @@ def render_drawn(
     renderer: Renderer,
     with_depth: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Render drawn clips of equal length: frames ``(B, F, 3, H, W)`` uint8, c2w, intrinsics, depth, all on ``device``."""
+    """Render drawn clips of equal length: frames ``(B, F, 3, H, W)`` uint8, c2w, intrinsics, depth, all on
+    ``device``.
+    """
     scene = Scene.stack([d.surfaces for d in drawn], [d.environment for d in drawn]).to(device, non_blocking=True)
     c2w = torch.from_numpy(np.stack([d.c2w for d in drawn])).to(device, non_blocking=True)
     intrinsics = lens_intrinsics([d.lens for d in drawn], c2w.shape[1], height, width).to(device, non_blocking=True)
@@ -92,7 +97,8 @@ def sample_batch(
     """Draw and render one clip a seed.
 
     Returns:
-        frames ``(B, F, 3, H, W)`` uint8, c2w ``(B, F, 4, 4)`` and intrinsics ``(B, F, 4)`` on ``device``, and the captions.
+        frames ``(B, F, 3, H, W)`` uint8, c2w ``(B, F, 4, 4)`` and intrinsics ``(B, F, 4)`` on ``device``, and the
+        captions.
     """
     drawn = [draw(seed, num_frames) for seed in seeds]
     frames, c2w, intrinsics, _ = render_drawn(drawn, height, width, device, renderer)
@@ -110,7 +116,9 @@ def clips(
     with_depth: bool = False,
     renderer: Renderer | None = None,
 ) -> list[WorldClip]:
-    """Render clips ``start_index .. start_index + num - 1`` of ``split``; the same indices always give the same clips."""
+    """Render clips ``start_index .. start_index + num - 1`` of ``split``; the same indices always give the same
+    clips.
+    """
     renderer = renderer or Renderer()
     found = []
     for index in range(start_index, start_index + num):

@@ -8,6 +8,7 @@ import numpy as np
 
 from sana_wm.worlds.procedural.draws import Draws
 from sana_wm.worlds.procedural.layout import Layout, Placed
+from sana_wm.worlds.procedural.materials import GROUNDS
 from sana_wm.worlds.procedural.visibility import Seen, look
 
 MIN_SHARE = 0.012
@@ -36,7 +37,11 @@ _PLACES = {
     "ruins": ("old ruins", "an ancient site", "scattered ruins"),
     "city": ("a city block", "a city square", "an urban scene"),
     "yard": ("a storage yard", "an industrial yard", "a depot"),
-    "playground": ("a playground of geometric shapes", "a toy-like world of simple shapes", "an arrangement of coloured solids"),
+    "playground": (
+        "a playground of geometric shapes",
+        "a toy-like world of simple shapes",
+        "an arrangement of coloured solids",
+    ),
     "desert": ("a desert", "a desert landscape", "a dry desert plain"),
     "forest": ("a forest clearing", "a sparse forest", "a woodland scene"),
 }
@@ -50,7 +55,14 @@ _SYNONYMS = {
     "sphere": ("sphere", "ball"),
     "house": ("house", "building with a pitched roof", "house"),
 }
-_PLURALS = {"fence": "fences", "boulder": "boulders", "bush": "bushes", "stack of crates": "stacks of crates", "box": "boxes", "building with a pitched roof": "buildings with pitched roofs"}
+_PLURALS = {
+    "fence": "fences",
+    "boulder": "boulders",
+    "bush": "bushes",
+    "stack of crates": "stacks of crates",
+    "box": "boxes",
+    "building with a pitched roof": "buildings with pitched roofs",
+}
 
 
 def describe(layout: Layout, c2w: np.ndarray, lens: float, draws: Draws) -> str:
@@ -100,7 +112,9 @@ def _things(layout: Layout, seen: Seen, draws: Draws) -> list[str]:
                 phrase += " " + _where(float(seen.side[members[0]]), float(seen.distance[members[0]]), draws)
             phrases.append(phrase)
             continue
-        shared = [w for w, n in Counter(w for i in members for w in layout.things[i].words).items() if n == len(members)]
+        shared = [
+            w for w, n in Counter(w for i in members for w in layout.things[i].words).items() if n == len(members)
+        ]
         number = draws.choice(_NUMBERS.get(len(members), ("several", "many")))
         phrases.append(" ".join([number, *shared, _plural(draws.choice(_SYNONYMS.get(first.noun, (first.noun,))[:2]))]))
     return phrases
@@ -134,12 +148,16 @@ def _extras(layout: Layout, seen: Seen, draws: Draws) -> list[str]:
         road = _article(weather.road)
         found.append(draws.choice((f"{road} runs through the scene", f"{road} crosses the ground", f"there is {road}")))
     if weather.mountains and seen.horizon:
-        found.append(draws.choice(("mountains on the horizon", "far mountains behind", "a ridge of hills in the distance")))
+        found.append(
+            draws.choice(("mountains on the horizon", "far mountains behind", "a ridge of hills in the distance"))
+        )
     elif any(t.noun == "hill" and seen.share[i] > MIN_SHARE for i, t in enumerate(layout.things)):
         found.append(draws.choice(("low hills behind", "rounded hills in the background")))
     if seen.sky > 0.1:
         if seen.sun and not weather.foggy and weather.hour != "overcast":
-            low = {"night": "the moon is up", "noon": "the sun shines in the sky"}.get(weather.hour, "the sun hangs low")
+            low = {"night": "the moon is up", "noon": "the sun shines in the sky"}.get(
+                weather.hour, "the sun hangs low"
+            )
             found.append(low)
         if weather.cloudy and weather.hour != "overcast":
             found.append(draws.choice(_CLOUDY))
@@ -148,9 +166,7 @@ def _extras(layout: Layout, seen: Seen, draws: Draws) -> list[str]:
     return [extra for extra in draws.shuffled(found) if draws.chance(0.75)]
 
 
-_UNCOUNTED = frozenset(
-    "grass|dry grass|sand|snow|bare earth|paving stones|brick paving|checkered tiles|wooden planks|asphalt".split("|")
-)
+_UNCOUNTED = frozenset(material.word for material, _ in GROUNDS.values())
 
 
 def _article(phrase: str) -> str:
@@ -179,4 +195,6 @@ def _shorten(text: str) -> str:
     sentences = text.split(". ")
     while len(sentences) > 1 and len(" ".join(sentences).split()) > 45:
         sentences.pop()
-    return sentences[0] if len(sentences) == 1 and sentences[0].endswith(".") else ". ".join(sentences).rstrip(".") + "."
+    return (
+        sentences[0] if len(sentences) == 1 and sentences[0].endswith(".") else ". ".join(sentences).rstrip(".") + "."
+    )

@@ -1,8 +1,8 @@
 """Ray against solid, for one solid at a time and all pixels at once.
 
-Every solid is met in its own *unit frame*, in which it is ``|x|, |y|, |z| <= 1`` or the unit ball or cylinder. The rows of
-:func:`unit_frames` carry the affine map. The functions are plain pointwise arithmetic on broadcastable tensors, without any
-branch on data, so a compiler can fuse the loop over the solids into one kernel.
+Every solid is met in its own *unit frame*, in which it is ``|x|, |y|, |z| <= 1`` or the unit ball or cylinder. The
+rows of :func:`unit_frames` carry the affine map. The functions are plain pointwise arithmetic on broadcastable
+tensors, without any branch on data, so a compiler can fuse the loop over the solids into one kernel.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def box_span(origin: Vec, direction: Vec) -> tuple[Tensor, Tensor]:
         middle, half = -o * inverse, inverse.abs()
         near = middle - half if near is None else torch.maximum(near, middle - half)
         far = middle + half if far is None else torch.minimum(far, middle + half)
-    assert near is not None and far is not None
+    assert near is not None
+    assert far is not None
     return near, far
 
 

@@ -140,9 +140,7 @@ def draw_layout(draws: Draws, c2w: np.ndarray) -> Layout:
     )
     if snowy:
         style = Style(style.night, style.walls, style.accents, ((0.80, 0.85, 0.90), (0.30, 0.42, 0.34)), True)
-    return Layout(
-        surfaces, environment, theme_name, material.word, weather, _place(draws, surfaces, theme, style, c2w)
-    )
+    return Layout(surfaces, environment, theme_name, material.word, weather, _place(draws, surfaces, theme, style, c2w))
 
 
 def _place(draws: Draws, surfaces: np.ndarray, theme: _Theme, style: Style, c2w: np.ndarray) -> tuple[Placed, ...]:

@@ -77,8 +77,12 @@ MATERIALS: dict[str, Material] = {
     "checker": Material("checkered", (1.0, 1.0), (0.5, 0.5), (1, 1, -2), mottle=0.05, second=(0.90, 0.89, 0.86)),
     "panels": Material("panelled", (1.1, 1.1), (0.05, 0.05), (1, 1, -1), tint=0.20, mottle=0.06, second=0.6),
     "corrugated": Material("metal", (0.28, 1.0), (0.42, 0.0), (1, 0, 0), mottle=0.05, grain=1.2, second=0.76),
-    "windows": Material("windowed", (1.6, 1.5), (0.46, 0.52), (0, 0, 1), phase=0.5, mottle=0.07, second=(0.25, 0.31, 0.40)),
-    "shingles": Material("tiled", (0.42, 0.38), (0.08, 0.16), (0.5, 1, -0.5), shift=0.5, tint=0.22, mottle=0.08, second=0.62),
+    "windows": Material(
+        "windowed", (1.6, 1.5), (0.46, 0.52), (0, 0, 1), phase=0.5, mottle=0.07, second=(0.25, 0.31, 0.40)
+    ),
+    "shingles": Material(
+        "tiled", (0.42, 0.38), (0.08, 0.16), (0.5, 1, -0.5), shift=0.5, tint=0.22, mottle=0.08, second=0.62
+    ),
     "marble": Material("marble", mottle=0.12, grain=0.5, patch=0.45, second=0.8),
     "bark": Material("bark", (0.16, 1.0), (0.3, 0.0), (0.7, 0, 0), mottle=0.2, grain=0.3, second=0.65),
     "foliage": Material("leafy", mottle=0.38, grain=0.34, patch=0.55, second=0.62),
@@ -113,9 +117,7 @@ GROUNDS: dict[str, tuple[Material, tuple[Colour, ...]]] = {
         ((0.66, 0.65, 0.62), (0.70, 0.64, 0.56), (0.55, 0.58, 0.62)),
     ),
     "cobbles": (
-        Material(
-            "brick paving", (0.8, 0.4), (0.06, 0.11), (1, 1, -1), shift=0.5, tint=0.26, mottle=0.08, second=0.68
-        ),
+        Material("brick paving", (0.8, 0.4), (0.06, 0.11), (1, 1, -1), shift=0.5, tint=0.26, mottle=0.08, second=0.68),
         ((0.66, 0.42, 0.34), (0.60, 0.54, 0.48)),
     ),
     "checker": (

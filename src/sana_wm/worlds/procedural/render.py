@@ -1,7 +1,8 @@
 """Render batches of procedural scenes from given cameras.
 
 Pixel convention: pixel **centres** lie at integer coordinates ``x = 0 .. W-1``, the convention of the model's ray maps
-``((x - cx) / fx, (y - cy) / fy, 1)``; the samples of a pixel lie symmetrically around it. Depth is taken at the centre itself.
+``((x - cx) / fx, (y - cy) / fy, 1)``; the samples of a pixel lie symmetrically around it. Depth is taken at the centre
+itself.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sana_wm.errors import InputError
 from sana_wm.worlds.procedural.scene import Scene
-from sana_wm.worlds.procedural.shade import View, make_view, shade
+from sana_wm.worlds.procedural.shade import View, make_view, nearest, rays, shade
 from sana_wm.worlds.procedural.trace import trace
 
 SAMPLE_OFFSETS: dict[int, tuple[tuple[float, float], ...]] = {
@@ -21,8 +22,8 @@ SAMPLE_OFFSETS: dict[int, tuple[tuple[float, float], ...]] = {
     2: ((-0.25, -0.25), (0.25, 0.25)),
     4: ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375)),
 }
-"""Where the samples of a pixel lie, ``(x, y)`` in pixels from its centre. Four: a rotated grid, which resolves four levels on
-horizontal and vertical edges where a plain 2 x 2 grid resolves two."""
+"""Where the samples of a pixel lie, ``(x, y)`` in pixels from its centre. Four: a rotated grid, which resolves four
+levels on horizontal and vertical edges where a plain 2 x 2 grid resolves two."""
 
 
 class Renderer:
@@ -31,8 +32,8 @@ class Renderer:
     Args:
         samples: rays a pixel (1, 2 or 4); their mean is the pixel.
         compiled: compile the kernel with ``torch.compile`` (the first call of every frame size takes a minute or more).
-        samples_per_chunk: memory bound: rays that are traced at once. By default 2**24 on an accelerator, 2**20 for compiled
-            code on a CPU, and 2**18 otherwise, so that temporaries stay in the cache.
+        samples_per_chunk: memory bound: rays that are traced at once. By default 2**24 on an accelerator, 2**20 for
+            compiled code on a CPU, and 2**18 otherwise, so that temporaries stay in the cache.
     """
 
     def __init__(self, samples: int = 4, compiled: bool = False, samples_per_chunk: int | None = None) -> None:
@@ -109,8 +110,8 @@ class Renderer:
 
 def _surfaces(view: View) -> tuple[Tensor, Tensor]:
     """Planar depth (``inf`` for sky) and row of the surface at every position of ``view``, ``(N, P)`` each."""
-    hits = trace(view)
-    return torch.where(hits.depth < 1e8, hits.depth, torch.inf), hits.row
+    depth, row = trace(view)[:2] if view.xs.is_cuda else nearest(view, rays(view))
+    return torch.where(depth < 1e8, depth, torch.inf), row
 
 
 def surface_rows(scene: Scene, c2w: Tensor, intrinsics: Tensor, height: int, width: int) -> Tensor:
@@ -118,9 +119,7 @@ def surface_rows(scene: Scene, c2w: Tensor, intrinsics: Tensor, height: int, wid
     batch, num_frames = _check(scene, c2w, intrinsics)
     per_frame = scene.repeat_interleave(num_frames)
     positions = _positions(0, height, width, 1, scene.surfaces.device)
-    view = make_view(
-        per_frame.surfaces, per_frame.environment, c2w.flatten(0, 1), intrinsics.flatten(0, 1), *positions
-    )
+    view = make_view(per_frame.surfaces, per_frame.environment, c2w.flatten(0, 1), intrinsics.flatten(0, 1), *positions)
     return _surfaces(view)[1].view(batch, num_frames, height, width)
 
 

@@ -1,10 +1,12 @@
 """What a procedural scene is made of: a table of surfaces and a vector of light and weather.
 
-World frame: metres, ``+Y`` **down** (OpenCV world), flat ground at ``y = 0``; everything that stands has negative ``y``.
+World frame: metres, ``+Y`` **down** (OpenCV world), flat ground at ``y = 0``; everything that stands has negative
+``y``.
 
-Every scene has the same rows, so scenes batch into plain tensors and the renderer needs no branches: ``NUM_BOXES`` boxes,
-then ``NUM_WEDGES`` tapered boxes (roofs, pyramids, obelisks), ``NUM_COLUMNS`` vertical cylinders, ``NUM_BALLS`` ellipsoids, and
-two rows that hold only a material: ground and sky. A row that a scene does not need is parked out of sight.
+Every scene has the same rows, so scenes batch into plain tensors and the renderer needs no branches: ``NUM_BOXES``
+boxes, then ``NUM_WEDGES`` tapered boxes (roofs, pyramids, obelisks), ``NUM_COLUMNS`` vertical cylinders, ``NUM_BALLS``
+ellipsoids, and two rows that hold only a material: ground and sky. A row that a scene does not need is parked out of
+sight.
 """
 
 from __future__ import annotations
@@ -136,6 +138,4 @@ class Scene:
 
     def repeat_interleave(self, repeats: int) -> Scene:
         """Repeat every scene ``repeats`` times in place: one table a frame."""
-        return Scene(
-            self.surfaces.repeat_interleave(repeats, 0), self.environment.repeat_interleave(repeats, 0)
-        )
+        return Scene(self.surfaces.repeat_interleave(repeats, 0), self.environment.repeat_interleave(repeats, 0))

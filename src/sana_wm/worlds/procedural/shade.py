@@ -1,7 +1,8 @@
 """From rays to colours: nearest hit, sun shadow, texture, light, sky, fog.
 
-The loops over the solids (:func:`nearest`, :func:`in_shadow`) keep a distance and a row a sample; everything else about the surface
-is looked up once, after the loops, by :func:`shade`: one long pointwise expression that a compiler can fuse.
+The loops over the solids (:func:`nearest`, :func:`in_shadow`) keep a distance and a row a sample; everything else
+about the surface is looked up once, after the loops, by :func:`shade`: one long pointwise expression that a compiler
+can fuse.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ Rgb = tuple[Tensor, Tensor, Tensor]
 class View(NamedTuple):
     """Everything that :func:`shade` reads; one entry a frame (``N``).
 
-    ``xs (P,)`` and ``ys (P,)`` are the sample positions in output pixels, the same for every frame. ``origins`` and ``lights``
-    are the camera centre and the sun's direction in the solids' unit frames.
+    ``xs (P,)`` and ``ys (P,)`` are the sample positions in output pixels, the same for every frame. ``origins`` and
+    ``lights`` are the camera centre and the sun's direction in the solids' unit frames.
     """
 
     xs: Tensor
@@ -43,9 +44,7 @@ class View(NamedTuple):
     environment: Tensor  # (N, entries)
 
 
-def make_view(
-    surfaces: Tensor, environment: Tensor, c2w: Tensor, intrinsics: Tensor, xs: Tensor, ys: Tensor
-) -> View:
+def make_view(surfaces: Tensor, environment: Tensor, c2w: Tensor, intrinsics: Tensor, xs: Tensor, ys: Tensor) -> View:
     """Compute the per-frame tables. ``c2w (N, 4, 4)``, ``intrinsics (N, 4)``, one scene a frame."""
     frames = intersect.unit_frames(surfaces)
     position = c2w[:, :3, 3]
@@ -53,14 +52,13 @@ def make_view(
     origins = intersect.to_unit(frames, *offset.unbind(-1))
     sun = environment[:, None, Env.SUN_X : Env.SUN_Z + 1]
     lights = intersect.to_unit(frames, *sun.unbind(-1))
-    return View(
-        xs, ys, intrinsics, c2w[:, :3, :3], position, frames, origins, lights, surfaces, environment
-    )
+    return View(xs, ys, intrinsics, c2w[:, :3, :3], position, frames, origins, lights, surfaces, environment)
 
 
 def _each(table: Tensor, *index: int) -> Tensor:
     """One number a frame, shaped ``(N, 1)`` to broadcast over the samples."""
-    return table[(slice(None), *index)][:, None]
+    position: tuple[slice | int, ...] = (slice(None), *index)
+    return table[position][:, None]
 
 
 def rays(view: View) -> intersect.Vec:
@@ -167,7 +165,7 @@ def _surface(view: View, row: Tensor, depth: Tensor, direction: intersect.Vec, a
     # Texture axes: u runs around (or along x), v up (or along z).
     tx = torch.where(cap, 1.0, torch.where(round_, -uz / rho, torch.where(side_x, zero, zero + 1)))
     tz = torch.where(cap, 0.0, torch.where(round_, ux / rho, torch.where(side_x, zero + 1, zero)))
-    # Sinusoidal map of round things: keeps areas, no seam (the far half mirrors the near half), no pinching at the poles.
+    # Sinusoidal map of round things: keeps areas, no pinching at the poles, no seam (the far half mirrors the near).
     around = (torch.acos((ux / rho).clamp(-0.99999, 0.99999)) - 0.5 * math.pi) * rho * hx
     u = torch.where(cap, x, torch.where(round_, around, torch.where(side_x, z + hz, x + hx)))
     v = torch.where(cap, z, torch.where(ball, torch.acos((-uy).clamp(-0.99999, 0.99999)) * -hy, hy - y))

@@ -1,7 +1,8 @@
 """Procedural textures that stay below the pixel rate.
 
-Every pattern is filtered with the pixel's footprint: bars by the exact integral of a pulse train over the footprint, noise and
-cell tints by fading out before a cell becomes smaller than a pixel. So nothing shimmers when the camera moves.
+Every pattern is filtered with the pixel's footprint: bars by the exact integral of a pulse train over the footprint,
+noise and cell tints by fading out before a cell becomes smaller than a pixel. So nothing shimmers when the camera
+moves.
 """
 
 from __future__ import annotations

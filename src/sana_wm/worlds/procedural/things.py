@@ -1,4 +1,6 @@
-"""The things that stand in a procedural scene: houses, trees, crates, columns and so on, each made of one to three solids."""
+"""The things that stand in a procedural scene: houses, trees, crates, columns and so on, each made of one to three
+solids.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ Vec3 = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """One solid: which kind of row it takes, where it lies in the thing's own frame (base at ``y = 0``), and its looks."""
+    """One solid: which kind of row it takes, where it lies in the thing's own frame (base at ``y = 0``), and its
+    looks.
+    """
 
     shape: str  # "box", "wedge", "column" or "ball"
     centre: Vec3
@@ -55,7 +59,9 @@ def _colour(draws: Draws, name: str) -> Colour:
 
 def _windows(draws: Draws, style: Style, period: tuple[float, float]) -> Material:
     lit = style.night and draws.chance(0.9)
-    glass: Colour = (1.0, 0.80, 0.42) if lit else draws.choice(((0.25, 0.31, 0.40), (0.36, 0.46, 0.55), (0.20, 0.22, 0.26)))
+    glass: Colour = (
+        (1.0, 0.80, 0.42) if lit else draws.choice(((0.25, 0.31, 0.40), (0.36, 0.46, 0.55), (0.20, 0.22, 0.26)))
+    )
     material = MATERIALS["windows"].with_second(glass, 0.85 if lit else 0.0)
     shares = draws.choice(((0.46, 0.52), (0.36, 0.60), (0.62, 0.42)))
     return Material(**{**material.__dict__, "period": period, "share": shares})
@@ -72,7 +78,9 @@ def _house(draws: Draws, style: Style) -> Thing:
     hipped = draws.chance(0.4)
     over, rise = 1.10, draws.between(0.35, 0.6) * hz
     taper = (draws.choice((0.0, 0.45)) if hipped else 0.0, 0.97)
-    roof = Part("wedge", (0, -2 * hy - rise, 0), (hx * over, rise, hz * over), MATERIALS["shingles"], roof_colour, taper)
+    roof = Part(
+        "wedge", (0, -2 * hy - rise, 0), (hx * over, rise, hz * over), MATERIALS["shingles"], roof_colour, taper
+    )
     noun = draws.choice(("house", "cottage") if floors == 1 else ("house", "two-storey house"))
     return Thing(noun, (name,), (wall, roof), math.hypot(hx, hz), (3.0, 13.0))
 
@@ -154,7 +162,13 @@ def _tree(draws: Draws, style: Style) -> Thing:
     if draws.chance(0.35):
         small = crown * 0.65
         parts.append(
-            Part("ball", (0.6 * crown, -2 * height - 0.35 * tall, 0.3), (small, small, small), MATERIALS["foliage"], leaves)
+            Part(
+                "ball",
+                (0.6 * crown, -2 * height - 0.35 * tall, 0.3),
+                (small, small, small),
+                MATERIALS["foliage"],
+                leaves,
+            )
         )
     return Thing("tree", (_leaf_word(leaves),), tuple(parts), 0.75 * crown, (1.6, 11.0))
 
@@ -255,9 +269,11 @@ def _hill(draws: Draws, style: Style) -> Thing:
 
 def _leaf_word(colour: Colour) -> str:
     red, green, blue = colour
+    if blue > red:
+        return "white" if blue > 0.7 else "dark green"
     if green >= red and green > blue:
         return "green" if green > 0.45 else "dark green"
-    return "white" if blue > 0.7 else ("pink" if blue > 0.5 else ("golden" if green > 0.5 else "red"))
+    return "golden" if green > 0.5 > blue else ("pink" if blue > 0.5 else "red")
 
 
 MAKERS: dict[str, Callable[[Draws, Style], Thing]] = {

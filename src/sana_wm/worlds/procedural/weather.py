@@ -44,7 +44,9 @@ class Weather:
     road: str  # word for the road, or ""
 
 
-def draw_weather(draws: Draws, surfaces: np.ndarray, roads: tuple[tuple[str, Colour], ...]) -> tuple[np.ndarray, Weather]:
+def draw_weather(
+    draws: Draws, surfaces: np.ndarray, roads: tuple[tuple[str, Colour], ...]
+) -> tuple[np.ndarray, Weather]:
     """Draw light and weather; fills the sky row of ``surfaces``; returns the environment vector and its description."""
     hour = draws.choice(("dawn", "noon", "dusk", "overcast", "night"), (0.18, 0.40, 0.18, 0.12, 0.12))
     light = HOURS[hour]

@@ -1,0 +1,203 @@
+"""The frame-wise gated delta rule against the equations of spec 10, section 6.7, read token by token in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from sana_wm.ops.gated_delta import (
+    bidirectional_scan,
+    gated_delta_numerator,
+    gated_delta_rule,
+    scan,
+    write_terms,
+)
+
+B, HEADS, T, S, D = 2, 2, 4, 3, 4
+Inputs = dict[str, Tensor]
+
+
+def absorb(state: Tensor, k: Tensor, values: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
+    """One frame: decay, then every token writes its prediction error against the decayed state. k (B,h,S,D), decay (B,h)."""
+    decayed = decay[..., None, None] * state
+    new = decayed
+    for s in range(k.shape[2]):
+        predicted = torch.einsum("bhd,bhdv->bhv", k[:, :, s], decayed)
+        error = beta[:, :, s, None] * (values[:, :, s] - predicted)
+        new = new + k[:, :, s, :, None] * error[:, :, None]
+    return new
+
+
+def naive_states(k: Tensor, values: Tensor, beta: Tensor, decay: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """(M_t) and (M'_t): forward including frame t, backward without it, with the decay of the frame that is absorbed."""
+    frames = k.shape[2]
+    empty = k.new_zeros(*k.shape[:2], k.shape[-1], values.shape[-1])
+
+    def step(state: Tensor, t: int) -> Tensor:
+        return absorb(state, k[:, :, t], values[:, :, t], beta[:, :, t], decay[:, :, t])
+
+    forward = []
+    state = empty
+    for t in range(frames):
+        state = step(state, t)
+        forward.append(state)
+    backward = [empty]
+    for t in range(frames - 2, -1, -1):
+        backward.insert(0, step(backward[0], t + 1))
+    return forward, backward
+
+
+def naive_numerator(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
+    forward, backward = naive_states(k, v, beta, decay)
+    return torch.stack([q[:, :, t] @ (m + n) for t, (m, n) in enumerate(zip(forward, backward, strict=True))], dim=2)
+
+
+def naive_rule(
+    q: Tensor, k: Tensor, v: Tensor, q_rotated: Tensor, k_rotated: Tensor, beta: Tensor, decay: Tensor
+) -> Tensor:
+    ones = torch.ones_like(v[..., :1])
+    return naive_numerator(q_rotated, k_rotated, v, beta, decay) / (naive_numerator(q, k, ones, beta, decay) + 1e-8)
+
+
+def inputs(frames: int = T, seed: int = 0) -> Inputs:
+    """Float64; keys and queries are positive, as they are after the ReLU, so the denominator stays away from zero."""
+    g = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(B, HEADS, frames, *shape, generator=g, dtype=torch.float64)
+
+    return {
+        "q": draw(S, D).abs() + 0.1,
+        "k": (draw(S, D).abs() + 0.1) * (S * D) ** -0.5,
+        "v": draw(S, D),
+        "q_rotated": draw(S, D),
+        "k_rotated": draw(S, D) * (S * D) ** -0.5,
+        "beta": torch.sigmoid(draw(S)),
+        "decay": 0.6 + 0.4 * torch.sigmoid(draw()),
+    }
+
+
+def single(x: Inputs) -> Inputs:
+    return {name: tensor.float() for name, tensor in x.items()}
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_the_rule_is_the_token_by_token_loop(frames: int) -> None:
+    x = inputs(frames)
+    torch.testing.assert_close(gated_delta_rule(**single(x)), naive_rule(**x).float(), rtol=2e-5, atol=2e-5)
+
+
+def test_the_numerator_is_the_token_by_token_loop() -> None:
+    x = inputs()
+    names = ("q_rotated", "k_rotated", "v", "beta", "decay")
+    expected = naive_numerator(*(x[n] for n in names)).float()
+    torch.testing.assert_close(gated_delta_numerator(*(x[n].float() for n in names)), expected, rtol=2e-5, atol=2e-5)
+
+
+def test_the_forward_state_holds_its_own_frame_and_the_backward_state_only_later_ones() -> None:
+    x = inputs()
+    forward, backward = naive_states(x["k"], x["v"], x["beta"], x["decay"])
+    f = single(x)
+    states = bidirectional_scan(*write_terms(f["k"], f["v"], f["beta"]), f["decay"])
+    for t in range(T):
+        torch.testing.assert_close(states.forward[:, :, t], forward[t].float(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(states.backward[:, :, t], backward[t].float(), rtol=1e-5, atol=1e-5)
+    assert not states.backward[:, :, -1].any()
+    torch.testing.assert_close(states.both(), states.forward + states.backward)
+
+
+@pytest.mark.parametrize(
+    ("changed", "forward_moves", "backward_moves"),
+    [(0, [1, 2, 3], []), (2, [2, 3], [0, 1]), (3, [3], [0, 1, 2])],
+)
+def test_a_decay_belongs_to_the_frame_that_is_absorbed(
+    changed: int, forward_moves: list[int], backward_moves: list[int]
+) -> None:
+    """The first frame absorbed in a direction meets an empty state, which no decay changes."""
+    f = single(inputs())
+    erase, write = write_terms(f["k"], f["v"], f["beta"])
+    other = f["decay"].clone()
+    other[:, :, changed] *= 0.5
+    before, after = bidirectional_scan(erase, write, f["decay"]), bidirectional_scan(erase, write, other)
+
+    def moved(a: Tensor, b: Tensor) -> list[int]:
+        return [t for t in range(T) if not torch.equal(a[:, :, t], b[:, :, t])]
+
+    absorbed_last = {0: [], 2: [0, 1], 3: []}[changed]  # backward: frame 3 is absorbed into nothing
+    assert moved(before.forward, after.forward) == [t for t in forward_moves if changed > 0]
+    assert moved(before.backward, after.backward) == absorbed_last
+    del backward_moves
+
+
+def test_a_scan_goes_on_exactly_from_its_last_state() -> None:
+    f = single(inputs(frames=5))
+    erase, write = write_terms(f["k"], f["v"], f["beta"])
+    whole = scan(erase, write, f["decay"])
+    state, parts = None, []
+    for span in (slice(0, 2), slice(2, 3), slice(3, 5)):
+        parts.append(scan(erase[:, :, span], write[:, :, span], f["decay"][:, :, span], state))
+        state = parts[-1][:, :, -1]
+    assert torch.equal(torch.cat(parts, dim=2), whole)
+
+
+def test_a_scan_keeps_float32_under_autocast_and_from_bfloat16() -> None:
+    f = single(inputs())
+    erase, write = write_terms(f["k"], f["v"], f["beta"])
+    rounded = [x.bfloat16() for x in (erase, write, f["decay"])]
+    expected = scan(*(x.float() for x in rounded))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = scan(*rounded)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "q_rotated", "k_rotated", "beta", "decay"])
+def test_the_gradient_of_the_rule_is_the_slope_of_the_loop(name: str) -> None:
+    x = inputs()
+    weight = torch.randn(B, HEADS, T, S, D, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    f = single(x)
+    f[name].requires_grad_()
+    (gated_delta_rule(**f) * weight.float()).sum().backward()
+    found = f[name].grad
+    assert found is not None
+
+    def loss(value: Tensor) -> Tensor:
+        return (naive_rule(**{**x, name: value}) * weight).sum()
+
+    exact = x[name].clone().requires_grad_()
+    (expected,) = torch.autograd.grad(loss(exact), exact)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4 * scale)
+    assert slope(loss, x[name], direction(expected)) == pytest.approx(float(found.double().flatten().norm()), rel=1e-3)
+
+
+def test_the_gradient_reaches_the_initial_state_of_a_scan() -> None:
+    x = inputs()
+    erase, write = write_terms(x["k"], x["v"], x["beta"])
+    start = torch.randn(B, HEADS, D, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    single_start = start.float().requires_grad_()
+    scan(erase, write, x["decay"], single_start).square().sum().backward()
+    assert single_start.grad is not None
+
+    def loss(value: Tensor) -> Tensor:
+        state, total = value, value.new_zeros(())
+        for t in range(T):
+            state = x["decay"][:, :, t, None, None] * (state - erase[:, :, t] @ state) + write[:, :, t]
+            total = total + state.square().sum()
+        return total
+
+    along = single_start.grad.double()
+    assert slope(loss, start, direction(along)) == pytest.approx(float(along.norm()), rel=1e-4)
+
+
+def direction(x: Tensor) -> Tensor:
+    return x / x.norm()
+
+
+def slope(function: Callable[[Tensor], Tensor], at: Tensor, along: Tensor, step: float = 1e-5) -> float:
+    """Central difference, float64."""
+    return float(function(at + step * along) - function(at - step * along)) / (2 * step)
