@@ -1,7 +1,7 @@
 """Measure how fast the procedural world draws and renders clips.
 
-Run ``python benchmarks/render_speed.py`` (CPU, plain), with ``--compiled``, or with ``--device cuda --compiled``.
-Prints the device, the versions and frames per second; the first call (compilation) is reported apart and not counted.
+Run ``python benchmarks/render_speed.py`` (CPU) or with ``--device cuda``. Prints the device, the versions and frames
+per second; the first call (on CUDA it compiles a kernel) is reported apart and not counted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--samples", type=int, default=4, help="rays a pixel: 1, 2 or 4")
     parser.add_argument("--clips", type=int, default=0, help="clips in a batch; 0: 1 on a CPU, 32 elsewhere")
     parser.add_argument("--frames", type=int, default=0, help="frames of a clip; 0: 4 on a CPU, 81 elsewhere")
@@ -38,7 +37,7 @@ def main() -> None:
     start = time.perf_counter()
     drawn = [draw(seed, frames) for seed in range(clips)]
     drawing = (time.perf_counter() - start) / clips
-    renderer = Renderer(samples=args.samples, compiled=args.compiled)
+    renderer = Renderer(samples=args.samples)
     start = time.perf_counter()
     render_drawn(drawn, args.height, args.width, args.device, renderer)
     wait()
@@ -51,9 +50,7 @@ def main() -> None:
         times.append(time.perf_counter() - start)
     device = platform.processor() or platform.machine() if on_cpu else torch.cuda.get_device_name()
     print(f"device {args.device} ({device}), torch {torch.__version__}, {torch.get_num_threads()} CPU threads")
-    print(
-        f"{clips} clips x {frames} frames, {args.height}x{args.width}, {args.samples} samples, compiled={args.compiled}"
-    )
+    print(f"{clips} clips x {frames} frames, {args.height}x{args.width}, {args.samples} samples")
     print(f"drawing {drawing * 1e3:.2f} ms a clip; first render {first:.1f} s")
     print(f"rendering {clips * frames / min(times):.1f} frames/s (best of {args.repeats})")
 

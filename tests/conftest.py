@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-torch.set_num_threads(1)  # tensors this small only lose by being shared out, and one thread always adds in the same order
+torch.set_num_threads(1)  # tensors this small only lose by being shared out
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -86,6 +86,13 @@ def test_guidance_towards_the_prompt_itself_changes_nothing(pipe: SanaWMPipeline
     assert np.abs(plain - guided).max() <= 1
 
 
+def test_guidance_leads_towards_the_prompt_not_the_negative(pipe: SanaWMPipeline) -> None:
+    # barely above 1, guidance is the prompt alone, whatever the negative
+    plain, other = (make(pipe, prompt=prompt).frames.astype(int) for prompt in ("a street", "a forest"))
+    barely = make(pipe, guidance_scale=1.0001, negative_prompt="a forest").frames.astype(int)
+    assert np.abs(barely - plain).max() <= 1 < np.abs(barely - other).max()
+
+
 def test_poses_and_the_action_they_come_from_give_the_same_frames(pipe: SanaWMPipeline) -> None:
     assert digest(pipe, action=None, c2w=rollout("w-8,dw-8").numpy()) == digest(pipe)
 

@@ -271,14 +271,3 @@ def test_the_tracing_kernel_agrees_with_the_plain_loop() -> None:
     torch.testing.assert_close(fused.depth[same], plain.depth[same], rtol=1e-3, atol=1e-4)
     on_solid = same & (plain.row <= GROUND)
     assert (fused.shadow == plain.shadow)[on_solid].float().mean() > 0.995
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_the_compiled_kernel_draws_the_same_picture() -> None:
-    drawn = [draw(seed, 9) for seed in (1, 2)]
-    plain, _, _, _ = render_drawn(drawn, H, W, "cuda", Renderer())
-    fused, _, _, _ = render_drawn(drawn, H, W, "cuda", Renderer(compiled=True))
-    on_cpu, _, _, _ = render_drawn(drawn, H, W, "cpu", Renderer())
-    assert ((plain.int() - fused.int()).abs() > 2).float().mean() < 1e-3
-    assert ((plain.cpu().int() - on_cpu.int()).abs() > 2).float().mean() < 1e-3

@@ -13,6 +13,9 @@ from torch import Tensor
 from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
 
+FRAMES_AT_ONCE = 16
+"""Frames converted to 8 bits together."""
+
 
 @runtime_checkable
 class DecodesInSegments(Protocol):
@@ -34,7 +37,7 @@ def decode_frames(codec: Codec, latents: Tensor, report: Callable[[int], None]) 
     count = (latents.shape[2] - 1) * codec.temporal_stride + 1
     frames = np.empty((count, latents.shape[3] * stride, latents.shape[4] * stride, 3), dtype=np.uint8)
     done = 0
-    for segment in codec.decode_segments(latents) if isinstance(codec, DecodesInSegments) else [codec.decode(latents)]:
+    for segment in _segments(codec, latents):
         if not bool(torch.isfinite(segment).all()):
             raise GenerationError(f"stage decode: pixels from frame {done} on are not finite; is the codec damaged?")
         pixels = to_uint8(segment[0])
@@ -42,6 +45,13 @@ def decode_frames(codec: Codec, latents: Tensor, report: Callable[[int], None]) 
         done += len(pixels)
         report(done)
     return frames
+
+
+def _segments(codec: Codec, latents: Tensor) -> Iterator[Tensor]:
+    """Consecutive pieces (1,3,f,H,W) of the video, f small, so that converting one takes little memory."""
+    whole = codec.decode_segments(latents) if isinstance(codec, DecodesInSegments) else [codec.decode(latents)]
+    for part in whole:
+        yield from part.split(FRAMES_AT_ONCE, dim=2)
 
 
 def to_uint8(video: Tensor) -> npt.NDArray[np.uint8]:

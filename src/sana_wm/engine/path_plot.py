@@ -13,7 +13,8 @@ SIZE = 640
 _SHARP = 2
 """Drawn this many times larger and shrunk, which smooths the lines."""
 _MARGIN = 90
-_TICKS = 24
+_TICKS = 16
+_HALF_VIEW = math.radians(28)
 _MIN_EXTENT = 0.1
 PAPER, INK, FAINT = (250, 250, 248), (40, 40, 40), (205, 205, 200)
 START, END = (30, 140, 70), (200, 50, 50)
@@ -24,7 +25,7 @@ Point = tuple[float, float]
 def plot_path(c2w: Tensor) -> Image.Image:
     """Top view of poses (F,4,4): x to the right, z (forward at the start) up, y left out.
 
-    A green dot is the start, a red one the end; short lines show where the camera looks, a bar the scale in units.
+    A green dot is the start, a red one the end; pairs of lines show where the camera looks, a bar the scale in units.
     """
     poses = c2w.double().cpu().numpy()
     ground, heading = poses[:, (0, 2), 3], poses[:, (0, 2), 2]
@@ -64,9 +65,11 @@ def _mix(share: float) -> tuple[int, int, int]:
 def _draw_heading(
     draw: ImageDraw.ImageDraw, at: Point, heading: npt.NDArray[np.float64], colour: tuple[int, ...]
 ) -> None:
-    # Looking up or down shortens the line, as it should.
-    x, z = 22 * _SHARP * heading
-    draw.line((*at, at[0] + x, at[1] - z), fill=colour, width=_SHARP)
+    # Both sides of a field of view; looking up or down shortens them, as it should.
+    c, s = math.cos(_HALF_VIEW), math.sin(_HALF_VIEW)
+    for side in (-s, s):
+        x, z = 24 * _SHARP * (heading @ np.array([[c, side], [-side, c]]))
+        draw.line((*at, at[0] + x, at[1] - z), fill=colour, width=_SHARP)
 
 
 def _draw_dot(draw: ImageDraw.ImageDraw, at: Point, colour: tuple[int, ...], radius: int) -> None:

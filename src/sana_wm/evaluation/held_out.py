@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,14 +15,14 @@ from torch import Tensor
 
 from sana_wm.errors import InputError
 from sana_wm.geometry.poses import compose, relative_to_first
-from sana_wm.worlds.clip import WorldClip
 from sana_wm.worlds.procedural import Renderer, SceneAndPath, draw, render_drawn
 from sana_wm.worlds.splits import split_seed
 
 PROCEDURAL, FREEDOOM = "procedural", "freedoom"
 WORLDS = (PROCEDURAL, FREEDOOM)
-CLIPS_PER_LEVEL = 3
-"""Freedoom clips taken before another level is drawn: few, so that all test levels are seen."""
+FREEDOOM_GROUP, CLIPS_PER_LEVEL = 8, 2
+"""Freedoom clips of one walk, with a seed of its own, and of one level before another is drawn: few, so that a
+small set sees all test levels."""
 RENDERED_AT_ONCE = 8
 
 
@@ -63,6 +66,7 @@ def held_out(
     device: torch.device,
     renderer: Renderer,
     seed: int = 0,
+    workers: int = 0,
     report: Callable[[int], None] | None = None,
 ) -> HeldOut:
     """`counts[world]` clips of each world, procedural ones first, on `device`.
@@ -71,6 +75,7 @@ def held_out(
         split: "test" or "validation"; procedural clips are indices 0, 1, ... of the split.
         size: height and width.
         seed: of the walks through Freedoom.
+        workers: processes that walk through Freedoom; 0 walks in this one. The clips are the same.
         report: called with the clips done so far.
 
     Raises:
@@ -81,25 +86,68 @@ def held_out(
         raise InputError(f"counts is {counts}; it must ask for at least one clip of {' or '.join(WORLDS)}.")
     if split not in ("test", "validation"):
         raise InputError(f"split is {split!r}; held-out clips are of 'test' or 'validation'.")
-    done, parts = 0, []
-    for index in range(counts.get(PROCEDURAL, 0)):
-        drawn = draw(split_seed(split, index), num_frames)
-        parts.append(procedural_clip(drawn, f"{PROCEDURAL}/{split}/{index:06d}", size, device, renderer))
-        done += 1
-        if report is not None:
-            report(done)
-    if counts.get(FREEDOOM, 0):
-        from sana_wm.worlds.doom import DoomWorld
+    parts: list[HeldOut] = []
 
-        rng = np.random.default_rng(seed)
-        engine_seed = int(rng.integers(2**31 - 1))
-        with DoomWorld(*size, split=split, seed=engine_seed, clips_per_level=CLIPS_PER_LEVEL) as world:
-            for _ in range(counts[FREEDOOM]):
-                parts.append(_recorded(world.clip(num_frames, rng), device))
-                done += 1
-                if report is not None:
-                    report(done)
+    def add(clips: Sequence[HeldOut]) -> None:
+        parts.extend(clips)
+        if report is not None:
+            report(len(parts))
+
+    with _walks(split, counts.get(FREEDOOM, 0), num_frames, size, seed, workers) as walks:
+        for index in range(counts.get(PROCEDURAL, 0)):
+            drawn = draw(split_seed(split, index), num_frames)
+            add([procedural_clip(drawn, f"{PROCEDURAL}/{split}/{index:06d}", size, device, renderer)])
+        for walk in walks:
+            add([_on_device(clip, device) for clip in walk])
     return _join(parts)
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A Freedoom clip as arrays, which travel between processes without shared memory."""
+
+    frames: np.ndarray
+    c2w: np.ndarray
+    intrinsics: np.ndarray
+    caption: str
+    name: str
+
+
+@contextmanager
+def _walks(
+    split: str, count: int, num_frames: int, size: tuple[int, int], seed: int, workers: int
+) -> Iterator[Iterator[list[_Recorded]]]:
+    """`count` Freedoom clips in groups; with `workers`, they are made while this process does something else."""
+    starts = range(0, count, FREEDOOM_GROUP)
+    jobs = [(split, start, min(FREEDOOM_GROUP, count - start), num_frames, size, seed) for start in starts]
+    if not workers or not jobs:
+        yield (_walk(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(_walk, *job) for job in jobs]
+        yield (future.result() for future in futures)
+
+
+def _walk(split: str, start: int, count: int, num_frames: int, size: tuple[int, int], seed: int) -> list[_Recorded]:
+    from sana_wm.worlds.doom import DoomWorld
+
+    rng = np.random.default_rng([seed, start])
+    engine_seed = int(rng.integers(2**31 - 1))
+    found = []
+    with DoomWorld(*size, split=split, seed=engine_seed, clips_per_level=CLIPS_PER_LEVEL) as world:
+        for index in range(start, start + count):
+            clip = world.clip(num_frames, rng)
+            arrays = (clip.frames.numpy(), clip.c2w.numpy(), clip.intrinsics.numpy())
+            level = clip.name.split("/")[-2]
+            found.append(_Recorded(*arrays, clip.caption, f"{FREEDOOM}/{split}/{index:06d}/{level}"))
+    return found
+
+
+def _on_device(clip: _Recorded, device: torch.device) -> HeldOut:
+    arrays = (clip.frames, clip.c2w, clip.intrinsics)
+    frames, c2w, intrinsics = (torch.from_numpy(array).to(device)[None] for array in arrays)
+    return HeldOut(frames, c2w, intrinsics, [clip.caption], [clip.name], [FREEDOOM], [])
 
 
 def procedural_clip(
@@ -108,11 +156,6 @@ def procedural_clip(
     """One procedural clip, rendered."""
     frames, c2w, intrinsics, _ = render_drawn([drawn], *size, device, renderer)
     return HeldOut(frames, c2w, intrinsics, [drawn.caption], [name], [PROCEDURAL], [drawn])
-
-
-def _recorded(clip: WorldClip, device: torch.device) -> HeldOut:
-    frames, c2w, intrinsics = (x.to(device)[None] for x in (clip.frames, clip.c2w, clip.intrinsics))
-    return HeldOut(frames, c2w, intrinsics, [clip.caption], [clip.name], [FREEDOOM], [])
 
 
 def _join(parts: Sequence[HeldOut]) -> HeldOut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,7 @@ def frame_std(frames: Tensor) -> Tensor:
 
 def changes(frames: Tensor) -> Tensor:
     """(F-1,) mean absolute difference of each frame of (F,3,H,W) uint8 from the one before it, in levels of 255."""
-    pairs = zip(frames[:-1], frames[1:], strict=True)
-    values = [(after.float() - before.float()).abs().mean() for before, after in pairs]
+    values = [(after.float() - before.float()).abs().mean() for before, after in pairwise(frames)]
     return torch.stack(values) if values else torch.zeros(0, device=frames.device)
 
 

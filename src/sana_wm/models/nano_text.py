@@ -63,7 +63,7 @@ class NanoTextEncoder(nn.Module):
         length = self.config.stride * self.max_tokens
         rows = []
         for prompt in prompts:
-            encoded = prompt.strip().encode("utf-8")
+            encoded = prompt.strip().encode("utf-8", errors="replace")
             if len(encoded) > length - 1:
                 logger.warning("prompt of %d bytes is cut to the %d this model reads", len(encoded), length - 1)
             ids = [BEGIN, *(FIRST_BYTE + byte for byte in encoded[: length - 1])]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from sana_wm.errors import InputError
 from sana_wm.models.config import NanoAutoencoderConfig, NanoTextConfig, PipelineSettings, TransformerConfig
+from sana_wm.training.settings import build
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -100,6 +101,25 @@ class WorldRecipe:
     compile_frames: tuple[int, ...]
     optimizer: OptimizerRecipe
 
+    def __post_init__(self) -> None:
+        """What would fail in the middle of a run fails here."""
+        stride = self.model.temporal_stride
+        for length in self.lengths:
+            if length.bank not in self.bank_clips:
+                raise InputError(f"world.lengths names a bank of {length.bank} frames that world.bank_clips does not have")
+            if not 1 <= length.frames <= length.bank or (length.frames - 1) % stride:
+                raise InputError(
+                    f"world.lengths has {length.frames} frames from a bank of {length.bank}; they must be a multiple of "
+                    f"{stride} and one more, and no more than the bank's"
+                )
+        for step in sorted({0, *(edge for length in self.lengths for edge in (length.start, length.stop))}):
+            open_now = [length for length in self.lengths if length.start <= step < length.stop]
+            if step < self.optimizer.steps and not any(length.share > 0 for length in open_now):
+                raise InputError(f"world.lengths has nothing to train on at step {step} of {self.optimizer.steps}")
+        capacity = self.bank_clips[min(self.bank_clips)]
+        if not 1 <= self.bank_refresh <= capacity:
+            raise InputError(f"world.bank_refresh is {self.bank_refresh}; it must be 1 to {capacity}, the shortest bank")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -110,6 +130,18 @@ class Recipe:
     pipeline: PipelineSettings
     save_every: int
     log_every: int
+
+    def __post_init__(self) -> None:
+        """Parts that do not fit each other are found before anything is trained."""
+        model, text = self.world.model, self.world.text
+        pairs = (
+            ("world.model.in_channels", model.in_channels, "autoencoder.model", self.autoencoder.model.latent_channels),
+            ("world.model.caption_channels", model.caption_channels, "world.text", text.channels),
+            ("world.model.caption_tokens", model.caption_tokens, "world.text", text.max_tokens),
+        )
+        for name, wanted, part, found in pairs:
+            if wanted != found:
+                raise InputError(f"{name} is {wanted}, but {part} makes {found}")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,14 +159,19 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
         raise InputError(f"recipe {name_or_path!r} is neither a YAML file nor one of the packaged recipes ({known})")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"recipe {path}: not valid YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe {path}: not valid YAML: {_one_line(error)}") from error
     for override in overrides or []:
         key, separator, text = override.partition("=")
         if not separator:
             raise InputError(f"override {override!r} must look like optimizer.steps=100")
-        _set(values, key.split("."), yaml.safe_load(text), override)
-    return _build(Recipe, values, str(path))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"override {override!r}: not valid YAML: {_one_line(error)}") from error
+        _set(values, key.split("."), value, override)
+    recipe: Recipe = build(Recipe, values, str(path))
+    return recipe
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
@@ -145,25 +182,5 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     values[keys[-1]] = value
 
 
-def _build(kind: Any, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise InputError(f"{where}: expected a mapping of settings, found {values!r}")
-    hints = get_type_hints(kind)
-    names = {f.name for f in fields(kind)}
-    if set(values) - names:
-        raise InputError(f"{where}: unknown setting {sorted(set(values) - names)[0]!r}; known are {', '.join(sorted(names))}")
-    built = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if is_dataclass(hint):
-            built[name] = _build(hint, value, f"{where}: {name}")
-        elif hint == tuple[ClipLength, ...]:
-            built[name] = tuple(_build(ClipLength, item, f"{where}: {name}") for item in value)
-        elif isinstance(value, list):
-            built[name] = tuple(value)
-        else:
-            built[name] = float(value) if hint is float else value
-    try:
-        return kind(**built)
-    except TypeError as error:
-        raise InputError(f"{where}: {error}") from error
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -74,7 +74,7 @@ def _source(recipe: Recipe, directory: Path, device: torch.device, workers: int)
         for frames, clips in data.doom_clips.items()
     }
     return ClipSource(
-        Renderer(compiled=device.type == "cuda"),
+        Renderer(),
         height=data.height,
         width=data.width,
         device=device,

@@ -3,11 +3,14 @@
 Pixel convention: pixel **centres** lie at integer coordinates ``x = 0 .. W-1``, the convention of the model's ray maps
 ``((x - cx) / fx, (y - cy) / fy, 1)``; the samples of a pixel lie symmetrically around it. Depth is taken at the centre
 itself.
+
+On a CUDA device with Triton one kernel draws whole frames (`render_triton`); everywhere else, and as that kernel's
+readable twin, tracing, shading and averaging are plain tensor operations on chunks of rays.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +18,7 @@ from torch import Tensor
 from sana_wm.errors import InputError
 from sana_wm.worlds.procedural.scene import Scene
 from sana_wm.worlds.procedural.shade import View, make_view, nearest, rays, shade
-from sana_wm.worlds.procedural.trace import trace
+from sana_wm.worlds.procedural.trace import trace, uses_triton
 
 SAMPLE_OFFSETS: dict[int, tuple[tuple[float, float], ...]] = {
     1: ((0.0, 0.0),),
@@ -31,22 +34,15 @@ class Renderer:
 
     Args:
         samples: rays a pixel (1, 2 or 4); their mean is the pixel.
-        compiled: compile the kernel with ``torch.compile`` (the first call of every frame size takes a minute or more).
-        samples_per_chunk: memory bound: rays that are traced at once. By default 2**24 on an accelerator, 2**20 for
-            compiled code on a CPU, and 2**18 otherwise, so that temporaries stay in the cache.
+        samples_per_chunk: memory bound: rays that are traced at once where they are plain tensors. By default 2**24 on
+            an accelerator and 2**18 on a CPU, so that temporaries stay in the cache.
     """
 
-    def __init__(self, samples: int = 4, compiled: bool = False, samples_per_chunk: int | None = None) -> None:
+    def __init__(self, samples: int = 4, samples_per_chunk: int | None = None) -> None:
         if samples not in SAMPLE_OFFSETS:
             raise InputError(f"samples is {samples}; a pixel takes {', '.join(map(str, SAMPLE_OFFSETS))} samples.")
         self.samples = samples
-        self.compiled = compiled
         self.samples_per_chunk = samples_per_chunk
-        self._shade: Callable[..., tuple[Tensor, ...]] = _shade_colours
-        self._average: Callable[..., Tensor] = _average
-        if compiled:
-            self._shade = torch.compile(_shade_colours, options={"max_fusion_size": 1024})
-            self._average = torch.compile(_average)
 
     def __call__(
         self,
@@ -76,36 +72,48 @@ class Renderer:
         """
         batch, num_frames = _check(scene, c2w, intrinsics)
         device = scene.surfaces.device
-        c2w, intrinsics = c2w.to(device).flatten(0, 1), intrinsics.to(device).flatten(0, 1)
         per_frame = scene.repeat_interleave(num_frames)
-        num = batch * num_frames
-        step, rows = self._chunk(device, num, height, width)
-        frames = torch.empty(num, 3, height, width, dtype=torch.uint8, device=device)
-        depth = torch.empty(num, height, width, device=device) if with_depth else None
-        for start in range(0, num, step):
-            start = min(start, num - step)  # the last chunk overlaps the one before: one size, one compiled kernel
-            span = slice(start, start + step)
-            parts = per_frame.surfaces[span], per_frame.environment[span], c2w[span], intrinsics[span]
-            for top in range(0, height, rows):
-                top = min(top, height - rows)
-                bottom = top + rows
-                view = make_view(*parts, *_positions(top, bottom, width, self.samples, device))
-                frames[span, :, top:bottom] = self._average(*self._shade(*trace(view), *view), width, self.samples)
-                if depth is not None:
-                    centres = make_view(*parts, *_positions(top, bottom, width, 1, device))
-                    depth[span, top:bottom] = _surfaces(centres)[0].unflatten(1, (bottom - top, width))
-        shape = (batch, num_frames)
-        return frames.unflatten(0, shape), None if depth is None else depth.unflatten(0, shape)
+        cameras = c2w.to(device).flatten(0, 1), intrinsics.to(device).flatten(0, 1)
+        parts = per_frame.surfaces, per_frame.environment, *cameras
+        draw = self._frames_triton if uses_triton(device) else self._frames
+        frames = draw(parts, height, width).unflatten(0, (batch, num_frames))
+        if not with_depth:
+            return frames, None
+        return frames, self._depth(parts, height, width).unflatten(0, (batch, num_frames))
 
-    def _chunk(self, device: torch.device, num: int, height: int, width: int) -> tuple[int, int]:
-        """Frames and rows of a chunk; all chunks of frames have nearly the same size, so few kernels are compiled."""
-        limit = self.samples_per_chunk
-        if limit is None:
-            limit = 2**24 if device.type != "cpu" else 2**20 if self.compiled else 2**18
+    def _frames_triton(self, parts: Sequence[Tensor], height: int, width: int) -> Tensor:
+        from sana_wm.worlds.procedural.render_triton import render_triton
+
+        nowhere = parts[0].new_empty(0)
+        return render_triton(_view(parts, (nowhere, nowhere)), height, width, SAMPLE_OFFSETS[self.samples])
+
+    def _frames(self, parts: Sequence[Tensor], height: int, width: int) -> Tensor:
+        frames = torch.empty(len(parts[0]), 3, height, width, dtype=torch.uint8, device=parts[0].device)
+        for span, rows in self._chunks(parts[0], height, width):
+            view = _view([p[span] for p in parts], _positions(rows, width, self.samples, frames.device))
+            frames[span, :, rows] = _average(*shade(view, *trace(view)), width, self.samples)
+        return frames
+
+    def _depth(self, parts: Sequence[Tensor], height: int, width: int) -> Tensor:
+        depth = torch.empty(len(parts[0]), height, width, device=parts[0].device)
+        for span, rows in self._chunks(parts[0], height, width):
+            view = _view([p[span] for p in parts], _positions(rows, width, 1, depth.device))
+            depth[span, rows] = _surfaces(view)[0].unflatten(1, (-1, width))
+        return depth
+
+    def _chunks(self, surfaces: Tensor, height: int, width: int) -> Iterator[tuple[slice, slice]]:
+        """Which frames and which of their rows are traced at once."""
+        limit = self.samples_per_chunk or (2**18 if surfaces.device.type == "cpu" else 2**24)
         per_row = width * self.samples
-        frames = max(1, limit // (per_row * height))
-        frames = -(-num // -(-num // frames))
-        return frames, height if per_row * height <= limit else max(1, limit // per_row)
+        frames, rows = max(1, limit // (per_row * height)), max(1, min(height, limit // per_row))
+        for start in range(0, len(surfaces), frames):
+            for top in range(0, height, rows):
+                yield slice(start, start + frames), slice(top, min(top + rows, height))
+
+
+def _view(parts: Sequence[Tensor], positions: tuple[Tensor, Tensor]) -> View:
+    surfaces, environment, c2w, intrinsics = parts
+    return make_view(surfaces, environment, c2w, intrinsics, *positions)
 
 
 def _surfaces(view: View) -> tuple[Tensor, Tensor]:
@@ -118,7 +126,7 @@ def surface_rows(scene: Scene, c2w: Tensor, intrinsics: Tensor, height: int, wid
     """Row of the surface table seen by every pixel centre: ``(B, F, height, width)`` int32."""
     batch, num_frames = _check(scene, c2w, intrinsics)
     per_frame = scene.repeat_interleave(num_frames)
-    positions = _positions(0, height, width, 1, scene.surfaces.device)
+    positions = _positions(slice(0, height), width, 1, scene.surfaces.device)
     view = make_view(per_frame.surfaces, per_frame.environment, c2w.flatten(0, 1), intrinsics.flatten(0, 1), *positions)
     return _surfaces(view)[1].view(batch, num_frames, height, width)
 
@@ -132,17 +140,13 @@ def _check(scene: Scene, c2w: Tensor, intrinsics: Tensor) -> tuple[int, int]:
     return batch, c2w.shape[1]
 
 
-def _positions(top: int, bottom: int, width: int, samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Sample positions of rows ``top .. bottom - 1``: x and y, ``((bottom - top) * width * samples,)`` each."""
+def _positions(rows: slice, width: int, samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Sample positions of some rows: x and y, ``(rows * width * samples,)`` each."""
     offsets = torch.tensor(SAMPLE_OFFSETS[samples])
-    shape = (bottom - top, width, samples)
+    shape = (rows.stop - rows.start, width, samples)
     x = (torch.arange(width, dtype=torch.float32)[None, :, None] + offsets[:, 0]).expand(shape)
-    y = (torch.arange(top, bottom, dtype=torch.float32)[:, None, None] + offsets[:, 1]).expand(shape)
+    y = (torch.arange(rows.start, rows.stop, dtype=torch.float32)[:, None, None] + offsets[:, 1]).expand(shape)
     return x.reshape(-1).to(device), y.reshape(-1).to(device)
-
-
-def _shade_colours(depth: Tensor, row: Tensor, shadow: Tensor, *view: Tensor) -> tuple[Tensor, ...]:
-    return shade(View(*view), depth, row, shadow)
 
 
 def _average(red: Tensor, green: Tensor, blue: Tensor, width: int, samples: int) -> Tensor:

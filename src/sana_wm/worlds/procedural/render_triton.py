@@ -1,11 +1,12 @@
-"""The renderer as one Triton kernel: a program traces, shades and averages all samples of a block of pixels of one frame.
+"""The renderer as one Triton kernel: a program traces, shades and averages all samples of a block of pixels of a frame.
 
-`shade.shade` is the same thing in plain PyTorch and easier to read; the sections and names here follow it line by line, so a
-change there belongs here too (tests compare the two).
+`shade.shade` is the same thing in plain PyTorch and easier to read; the sections and names here follow it line by line,
+so a change there belongs here too (tests compare the two).
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# Triton compiles the jit functions from their source; annotations other than tl.constexpr mean something else to it.
+# mypy: disable-error-code="no-untyped-def, import-untyped, import-not-found"
+# Triton has no stubs and may be absent. It compiles the jit functions from their source, where an annotation other than
+# tl.constexpr would mean something else.
 
 from __future__ import annotations
 
@@ -279,15 +280,20 @@ def _render_kernel(
     tl.store(out + 2 * pixels, tl.floor(blue / SAMPLES + 0.5).to(tl.uint8), inside)
 
 
-def render_triton(view: shade.View, height: int, width: int, offsets: Sequence[tuple[float, float]]) -> Tensor:
+def render_triton(
+    view: shade.View, height: int, width: int, offsets: Sequence[tuple[float, float]], block: int = BLOCK
+) -> Tensor:
     """Whole frames of ``view``, whose ``xs`` and ``ys`` are not read: ``(N, 3, height, width)`` uint8.
 
     ``offsets`` are the sample positions ``(x, y)`` in pixels from a pixel's centre; their mean is the pixel.
+    ``block`` pixels, a power of two, make a program.
     """
     count, pixels, device = view.position.shape[0], height * width, view.position.device
     picture = torch.empty(count, 3, height, width, dtype=torch.uint8, device=device)
-    _render_kernel[(count, triton.cdiv(pixels, BLOCK))](
-        torch.tensor(offsets, device=device), *(table.contiguous() for table in view[2:]), picture, width, pixels,
-        SAMPLES=len(offsets), BLOCK=BLOCK, enable_fp_fusion=False,  # see texture_triton
-    )  # fmt: skip
+    tables = [torch.tensor(offsets, device=device), *(table.contiguous() for table in view[2:])]
+    options = {"enable_fp_fusion": False}  # see texture_triton
+    with torch.cuda.device_of(picture):
+        _render_kernel[(count, triton.cdiv(pixels, block))](
+            *tables, picture, width, pixels, SAMPLES=len(offsets), BLOCK=block, **options
+        )
     return picture

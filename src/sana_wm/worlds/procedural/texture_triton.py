@@ -1,11 +1,12 @@
 """`texture` for Triton: the same functions under the same names.
 
-The hashes multiply away the leading digits, so they agree with `texture` only where no product is fused into a sum: launch
-with ``enable_fp_fusion=False``.
+The hashes multiply away the leading digits, so they agree with `texture` only where no product is fused into a sum:
+launch with ``enable_fp_fusion=False``.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# Triton compiles the jit functions from their source; annotations other than tl.constexpr mean something else to it.
+# mypy: disable-error-code="no-untyped-def, import-untyped, import-not-found"
+# Triton has no stubs and may be absent. It compiles the jit functions from their source, where an annotation other than
+# tl.constexpr would mean something else.
 
 from __future__ import annotations
 

@@ -1,11 +1,13 @@
 """The loops over the solids for Triton: what a ray meets first, and whether the sun reaches that point.
 
-Same arithmetic and order as the functions of `shade` and `intersect` that carry the same names, which are easier to read.
+Same arithmetic and order as the functions of `shade` and `intersect` that carry the same names, which are easier to
+read.
 :func:`trace_triton` runs them alone; `render_triton` goes on to colours.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# Triton compiles the jit functions from their source; annotations other than tl.constexpr mean something else to it.
+# mypy: disable-error-code="no-untyped-def, import-untyped, import-not-found"
+# Triton has no stubs and may be absent. It compiles the jit functions from their source, where an annotation other than
+# tl.constexpr would mean something else.
 
 from __future__ import annotations
 
@@ -155,7 +157,7 @@ def nearest(dx, dy, dz, position, frames, origins, surfaces):
 
 @triton.jit
 def in_shadow(px, py, pz, frames, origins, lights, surfaces):
-    """Whether a solid stands between a point, relative to the camera centre, and the sun; pointers to one frame's tables."""
+    """Whether a solid stands between a point, relative to the camera centre, and the sun; pointers as in `nearest`."""
     shadow = px != px
     for k in range(NUM_SOLIDS):
         ux, uy, uz = _unit(frames + k * 5, px, py, pz)
@@ -196,5 +198,6 @@ def trace_triton(view: shade.View) -> tuple[Tensor, Tensor, Tensor]:
     row = torch.empty(count, samples, device=view.xs.device, dtype=torch.int32)
     shadow = torch.empty(count, samples, device=view.xs.device, dtype=torch.bool)
     inputs = [table.contiguous() for table in view[:-1]]
-    _trace_kernel[(count, triton.cdiv(samples, BLOCK))](*inputs, depth, row, shadow, samples, BLOCK=BLOCK)
+    with torch.cuda.device_of(depth):
+        _trace_kernel[(count, triton.cdiv(samples, BLOCK))](*inputs, depth, row, shadow, samples, BLOCK=BLOCK)
     return depth, row, shadow
