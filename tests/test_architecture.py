@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoints": BOTTOM | {"models"},
     "engine": BELOW_ENGINE,
     "worlds": {"geometry"},
-    "data": {"geometry"},
+    "data": {"geometry", "worlds"},
     "evaluation": BELOW_APPS | {"worlds", "data"},
     "training": BELOW_APPS | {"worlds", "data"},
     "annotate": BELOW_APPS,

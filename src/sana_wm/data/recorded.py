@@ -1,7 +1,8 @@
 """Clips recorded to disk: raw frames that can be read by window, cameras, a caption.
 
-One folder a clip: `frames.npy` (F, 3, H, W) uint8, read through a memory map; `cameras.safetensors` with `c2w` (F, 4, 4) and
-`intrinsics` (F, 4); `clip.json` with the caption, written last, so that a folder without it is not a clip.
+One folder a clip: `frames.npy` (F, 3, H, W) uint8, read through a memory map; `cameras.safetensors` with `c2w`
+(F, 4, 4) and `intrinsics` (F, 4); `clip.json` with the caption. A folder gets its name when all of it is written; until
+then the name begins with a dot, and it is not a clip.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,8 +27,9 @@ def write_clip(directory: Path, clip: WorldClip) -> None:
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    np.save(partial / "frames.npy", clip.frames.numpy(), allow_pickle=False)
-    save_file({"c2w": clip.c2w, "intrinsics": clip.intrinsics}, str(partial / "cameras.safetensors"))
+    np.save(partial / "frames.npy", clip.frames.cpu().numpy(), allow_pickle=False)
+    cameras = {"c2w": clip.c2w, "intrinsics": clip.intrinsics}
+    save_file({name: x.cpu().contiguous() for name, x in cameras.items()}, str(partial / "cameras.safetensors"))
     (partial / "clip.json").write_text(json.dumps({"caption": clip.caption, "name": clip.name}), encoding="utf-8")
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
@@ -45,7 +48,8 @@ class RecordedClip:
     def window(self, start: int, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
         """Frames (F, 3, H, W) uint8, c2w and intrinsics of `num_frames` frames from `start`."""
         span = slice(start, start + num_frames)
-        return torch.from_numpy(np.ascontiguousarray(self.frames[span])), self.c2w[span], self.intrinsics[span]
+        # A copy: a tensor over the read-only map would end the process when someone writes into it.
+        return torch.from_numpy(np.array(self.frames[span])), self.c2w[span], self.intrinsics[span]
 
 
 def read_clip(directory: Path) -> RecordedClip:
@@ -58,12 +62,16 @@ def read_clip(directory: Path) -> RecordedClip:
         described = json.loads((directory / "clip.json").read_text(encoding="utf-8"))
         frames = np.load(directory / "frames.npy", mmap_mode="r", allow_pickle=False)
         cameras = load_file(str(directory / "cameras.safetensors"))
-        return RecordedClip(frames, cameras["c2w"], cameras["intrinsics"], described["caption"], described["name"])
-    except (OSError, ValueError, KeyError) as error:
+        clip = RecordedClip(frames, cameras["c2w"], cameras["intrinsics"], described["caption"], described["name"])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{directory} is not a recorded clip: {error}") from error
+    if not len(clip.frames) == len(clip.c2w) == len(clip.intrinsics):
+        counts = f"{len(clip.c2w)} poses and {len(clip.intrinsics)} intrinsics for {len(clip.frames)} frames"
+        raise InputError(f"{directory} is not a recorded clip: it has {counts}")
+    return clip
 
 
 def read_clips(directory: Path, limit: int | None = None) -> list[RecordedClip]:
     """The complete clips in `directory`, by name, at most `limit` of them."""
-    folders = sorted(path.parent for path in directory.glob("*/clip.json"))
+    folders = sorted(path.parent for path in directory.glob("[!.]*/clip.json"))  # a dot: not finished
     return [read_clip(folder) for folder in folders[:limit]]

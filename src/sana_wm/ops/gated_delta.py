@@ -9,7 +9,7 @@ Shapes: B batch, h heads, T frames, S tokens a frame, D head width.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,9 +35,9 @@ def write_terms(k: Tensor, values: Tensor, beta: Tensor) -> tuple[Tensor, Tensor
 
 
 def scan(erase: Tensor, write: Tensor, decay: Tensor, initial: Tensor | None = None) -> Tensor:
-    """All states of M_t = g_t (M_{t-1} - erase_t M_{t-1}) + write_t, float32.
+    """All states of M_t = g_t (I - erase_t) M_{t-1} + write_t, in float32 (float64 stays).
 
-    The identity is applied to M itself rather than stored inside the transition, where bf16 would lose most of `erase`.
+    The transition is formed in float32; in bf16 the identity would swallow most of `erase`.
 
     Args:
         erase: (..., T, D, D); write: (..., T, D, Dv); decay: (..., T).
@@ -47,13 +47,59 @@ def scan(erase: Tensor, write: Tensor, decay: Tensor, initial: Tensor | None = N
         (..., T, D, Dv).
     """
     with torch.autocast(erase.device.type, enabled=False):
-        erase, write, decay = erase.float(), write.float(), decay.float()[..., None, None]
-        state = torch.zeros_like(write[..., 0, :, :]) if initial is None else initial.float()
-        states = []
-        for e, w, g in zip(erase.unbind(-3), write.unbind(-3), decay.unbind(-3), strict=True):
-            state = g * (state - e @ state) + w
-            states.append(state)
-        return torch.stack(states, dim=-3)
+        dtype = torch.promote_types(write.dtype, torch.float32)
+        identity = torch.eye(erase.shape[-1], device=erase.device, dtype=dtype)
+        transition = decay.to(dtype)[..., None, None] * (identity - erase.to(dtype))
+        lead = write.shape[:-3]
+        start = torch.zeros_like(write[..., 0, :, :], dtype=dtype) if initial is None else initial.to(dtype)
+        states = affine_scan(_time_first(transition), _time_first(write.to(dtype)), start.flatten(0, -3))
+        return states.unflatten(1, lead).movedim(0, -3)
+
+
+def _time_first(x: Tensor) -> Tensor:
+    """(..., T, D, Dv) -> (T, all leading axes together, D, Dv), contiguous."""
+    return x.movedim(-3, 0).flatten(1, -3).contiguous()
+
+
+@torch.library.custom_op("sana_wm::affine_scan", mutates_args=())
+def affine_scan(transition: Tensor, write: Tensor, initial: Tensor) -> Tensor:
+    """X_t = transition_t X_{t-1} + write_t: one small batched product a frame.
+
+    An operator of its own, because a compiler that looks inside unrolls the frames into hundreds of nearly equal kernels.
+
+    Args:
+        transition: (T, L, D, D); write: (T, L, D, Dv); initial: (L, D, Dv). Contiguous.
+
+    Returns:
+        (T, L, D, Dv).
+    """
+    states = torch.empty_like(write)
+    state = initial
+    for t in range(len(write)):
+        state = torch.baddbmm(write[t], transition[t], state, out=states[t])
+    return states
+
+
+@affine_scan.register_fake
+def _(transition: Tensor, write: Tensor, initial: Tensor) -> Tensor:
+    return torch.empty_like(write)
+
+
+def _save_for_adjoint(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    transition, _, initial = inputs
+    ctx.save_for_backward(transition, initial, output)
+
+
+def _adjoint(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The adjoint is the same scan run backwards with transposed transitions: l_t = grad_t + transition_{t+1}^T l_{t+1}."""
+    transition, initial, states = ctx.saved_tensors
+    after = torch.cat([transition[1:], transition[:1]]).flip(0).mT.contiguous()  # the wrapped one meets a zero state
+    adjoint = affine_scan(after, grad.flip(0).contiguous(), torch.zeros_like(initial)).flip(0)
+    before = torch.cat([initial[None], states[:-1]])
+    return adjoint @ before.mT, adjoint, transition[0].mT @ adjoint[0]
+
+
+affine_scan.register_autograd(_adjoint, setup_context=_save_for_adjoint)
 
 
 def bidirectional_scan(erase: Tensor, write: Tensor, decay: Tensor) -> States:

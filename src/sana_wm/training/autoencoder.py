@@ -26,7 +26,7 @@ def reconstruction_loss(video: Tensor, truth: Tensor, gradient_weight: float, sq
 
 
 class AutoencoderStage:
-    """Encode, add noise, decode, compare. The noise and a pull towards unit scale keep the latents smooth and bounded."""
+    """Encode, add noise, decode, compare. Noise and a pull towards unit scale keep the latents smooth and bounded."""
 
     name = "autoencoder"
 
@@ -62,7 +62,8 @@ class AutoencoderStage:
         with torch.no_grad():
             error = (video.float() - truth).square().mean(dim=(1, 3, 4))
             psnr = (10 * torch.log10(4 / error.clamp_min(1e-10))).mean()
-        return {"loss": loss.detach(), "psnr": psnr, "latent_rms": latents.detach().float().square().mean().sqrt(), "grad": norm}
+            latent_rms = latents.float().square().mean().sqrt()
+        return {"loss": loss.detach(), "psnr": psnr, "latent_rms": latent_rms, "grad": norm}
 
     def state_tensors(self) -> dict[str, Tensor]:
         return {**{f"model.{k}": v for k, v in self.model.state_dict().items()}, **self.optimizer.state_tensors()}

@@ -1,7 +1,7 @@
 """Encoded clips kept in memory, so that a clip that was expensive to render and encode is trained on more than once.
 
-Clip n of the bank always is clip n of its stream, and it lies in slot n mod capacity: what the bank holds at a step follows from
-the step, so a resumed run rebuilds exactly what was there.
+Clip n of the bank always is clip n of its stream, and it lies in slot n mod capacity: what the bank holds at a step
+follows from the step, so a resumed run rebuilds exactly what was there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ ENCODED_AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class LatentBatch:
-    """latents (B, C, T, H, W) float32, c2w (B, F, 4, 4) relative to the first frame, intrinsics (B, F, 4), caption ids (B, bytes)."""
+    """latents (B, C, T, H, W) float32, c2w (B, F, 4, 4) relative to the first frame, intrinsics (B, F, 4), caption ids
+    (B, bytes)."""
 
     latents: Tensor
     c2w: Tensor
@@ -54,7 +55,7 @@ class LatentBank:
         self._ring: LatentBatch | None = None
 
     def hold(self, total: int) -> None:
-        """Make the bank hold the last `capacity` of the first `total` groups' clips; `total` counts clips, a multiple of the group."""
+        """Make the bank hold the last `capacity` of the first `total` clips of the stream, a multiple of the group."""
         start = max(self.written, total - self.capacity)
         start -= start % self.group
         if start != self.written or self._ring is None:
@@ -72,7 +73,10 @@ class LatentBank:
         frames = (num_frames - 1) // self.codec.temporal_stride + 1
         r = self._ring
         return LatentBatch(
-            r.latents[index, :, :frames].float(), r.c2w[index, :num_frames], r.intrinsics[index, :num_frames], r.captions[index]
+            r.latents[index, :, :frames].float(),
+            r.c2w[index, :num_frames],
+            r.intrinsics[index, :num_frames],
+            r.captions[index],
         )
 
     @torch.no_grad()
@@ -87,7 +91,8 @@ class LatentBank:
     def _put(self, first: int, batch: LatentBatch) -> None:
         if self._ring is None:
             half = batch.latents.half() if batch.latents.is_cuda else batch.latents
-            self._ring = LatentBatch(*(_room(x, self.capacity) for x in (half, batch.c2w, batch.intrinsics, batch.captions)))
+            parts = (half, batch.c2w, batch.intrinsics, batch.captions)
+            self._ring = LatentBatch(*(_room(x, self.capacity) for x in parts))
         slots = (torch.arange(first, first + len(batch.latents)) % self.capacity).to(batch.latents.device)
         r = self._ring
         for ring, new in zip(

@@ -18,7 +18,8 @@ def learning_rate(recipe: OptimizerRecipe, step: int) -> float:
 
 
 class Ema:
-    """Moving average of parameters, kept in float32. Early on it averages over the steps so far instead of its full horizon."""
+    """Moving average of parameters, kept in float32. Early on it averages over the steps so far, not its full
+    horizon."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay

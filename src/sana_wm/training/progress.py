@@ -30,7 +30,7 @@ KEEP = 2
 
 
 class Stage(Protocol):
-    """One thing to train. A step may depend only on the state below and on its own number, which makes resuming exact."""
+    """One thing to train. A step depends only on the state below and on its own number, which makes resuming exact."""
 
     name: str
     steps: int
@@ -116,20 +116,25 @@ def run_stage(stage: Stage, directory: Path, *, stop: Stop, save_every: int, log
     """
     directory.mkdir(parents=True, exist_ok=True)
     step = resume(stage, directory)
+    _cut_log(directory / "log.jsonl", step)
     started, first = time.monotonic(), step
     saved = step
+    stopping = stop.due()  # asked once a step, so that nothing is saved unseen
     with (
         (directory / "log.jsonl").open("a", encoding="utf-8") as log,
         tqdm(total=stage.steps, initial=step, desc=stage.name, unit="step", mininterval=5.0) as bar,
     ):
-        while step < stage.steps and not stop.due():
+        while step < stage.steps and not stopping:
             scalars = stage.step(step)
             step += 1
             bar.update()
-            if step % log_every == 0 or step % save_every == 0 or step == stage.steps or stop.due():
+            stopping = stop.due()
+            if step % log_every == 0 or step % save_every == 0 or step == stage.steps or stopping:
                 metrics = {name: float(value) for name, value in scalars.items()}
                 if not all(math.isfinite(value) for value in metrics.values()):
-                    raise FloatingPointError(f"{stage.name}: step {step} gave {metrics}; the last good checkpoint is kept")
+                    raise FloatingPointError(
+                        f"{stage.name}: step {step} gave {metrics}; the last good checkpoint is kept"
+                    )
                 rate = (step - first) / (time.monotonic() - started)
                 line = {"step": step, **metrics, "steps_per_second": round(rate, 3)}
                 if torch.cuda.is_available():
@@ -143,3 +148,17 @@ def run_stage(stage: Stage, directory: Path, *, stop: Stop, save_every: int, log
     if saved != step:
         save_checkpoint(directory, step, stage.state_tensors())
     return step >= stage.steps
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drop what a killed run logged after its last checkpoint, a torn line included: those steps are taken again."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    os.replace(partial, path)

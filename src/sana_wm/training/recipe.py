@@ -106,11 +106,11 @@ class WorldRecipe:
         stride = self.model.temporal_stride
         for length in self.lengths:
             if length.bank not in self.bank_clips:
-                raise InputError(f"world.lengths names a bank of {length.bank} frames that world.bank_clips does not have")
+                raise InputError(f"world.lengths names a bank of {length.bank} frames that is not in world.bank_clips")
             if not 1 <= length.frames <= length.bank or (length.frames - 1) % stride:
                 raise InputError(
-                    f"world.lengths has {length.frames} frames from a bank of {length.bank}; they must be a multiple of "
-                    f"{stride} and one more, and no more than the bank's"
+                    f"world.lengths has {length.frames} frames from a bank of {length.bank}; they must be a multiple "
+                    f"of {stride} and one more, and no more than the bank's"
                 )
         for step in sorted({0, *(edge for length in self.lengths for edge in (length.start, length.stop))}):
             open_now = [length for length in self.lengths if length.start <= step < length.stop]
@@ -118,7 +118,7 @@ class WorldRecipe:
                 raise InputError(f"world.lengths has nothing to train on at step {step} of {self.optimizer.steps}")
         capacity = self.bank_clips[min(self.bank_clips)]
         if not 1 <= self.bank_refresh <= capacity:
-            raise InputError(f"world.bank_refresh is {self.bank_refresh}; it must be 1 to {capacity}, the shortest bank")
+            raise InputError(f"world.bank_refresh is {self.bank_refresh}; the shortest bank allows 1 to {capacity}")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     Raises:
         InputError: the file, a key or a value is wrong.
     """
-    path = RECIPES / f"{name_or_path}.yaml" if "/" not in name_or_path and "." not in name_or_path else Path(name_or_path)
+    packaged = "/" not in name_or_path and "." not in name_or_path
+    path = RECIPES / f"{name_or_path}.yaml" if packaged else Path(name_or_path)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
         raise InputError(f"recipe {name_or_path!r} is neither a YAML file nor one of the packaged recipes ({known})")

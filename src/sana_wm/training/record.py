@@ -14,13 +14,13 @@ from sana_wm.data.recorded import RecordedClip, read_clips, write_clip
 logger = logging.getLogger(__name__)
 
 STREAMS = 16
-"""Independent walks that the clips of one length are cut from; fixed, so the clips do not depend on the number of workers."""
+"""Independent walks that the clips of one length are cut from; fixed, so that clips do not depend on the workers."""
 
 
 def record_doom(
     directory: Path, *, split: str, num_clips: int, num_frames: int, height: int, width: int, seed: int, workers: int
 ) -> list[RecordedClip]:
-    """Record `num_clips` clips of `num_frames` frames into `directory`, unless they are there already; then open them."""
+    """Record `num_clips` clips of `num_frames` frames into `directory`, unless they are there; then open them."""
     shares = [num_clips // STREAMS + (i < num_clips % STREAMS) for i in range(STREAMS)]
     jobs = [
         (directory, stream, share, split, num_frames, height, width, seed * STREAMS + stream)

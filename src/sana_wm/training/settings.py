@@ -60,5 +60,5 @@ def _scalar(hint: Any, value: Any, where: str) -> Any:
             pass
     elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    wanted = {int: "a whole number", float: "a number", bool: "true or false"}[hint]
-    raise InputError(f"{where} is {value!r}; it must be {wanted}")
+    wanted = {int: "a whole number", float: "a number", bool: "true or false"}
+    raise InputError(f"{where} is {value!r}; it must be {wanted.get(hint, hint.__name__)}")

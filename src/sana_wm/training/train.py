@@ -7,6 +7,7 @@ import logging
 import os
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,8 +16,8 @@ from sana_wm.checkpoints.save import save_pretrained
 from sana_wm.errors import InputError
 from sana_wm.training.autoencoder import AutoencoderStage
 from sana_wm.training.progress import Stop, run_stage
-from sana_wm.training.record import record_doom
 from sana_wm.training.recipe import Recipe
+from sana_wm.training.record import record_doom
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.world import WorldStage
 from sana_wm.worlds.procedural import Renderer
@@ -98,5 +99,5 @@ def _keep_recipe(recipe: Recipe, directory: Path) -> None:
     os.replace(partial, path)
 
 
-def _model_part(recipe: dict) -> tuple[object, ...]:  # type: ignore[type-arg]
+def _model_part(recipe: dict[str, Any]) -> tuple[object, ...]:
     return recipe["seed"], recipe["autoencoder"]["model"], recipe["world"]["model"], recipe["world"]["text"]

@@ -1,0 +1,167 @@
+"""Both stages of the recipe: they learn, and a run that was stopped or rebuilt is the run that was not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sana_wm.errors import InputError
+from sana_wm.training.autoencoder import AutoencoderStage, reconstruction_loss
+from sana_wm.training.progress import Stop, run_stage
+from sana_wm.training.sources import to_video
+from sana_wm.training.world import WorldStage
+from tests.training import tiny
+from tests.training.tiny import assert_same, log, stopped_after
+
+BUILD = {"autoencoder": tiny.autoencoder, "world": tiny.world}
+PLAN = {"save_every": 2, "log_every": 1}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[AutoencoderStage | WorldStage, Path]]:
+    """Both stages trained without a break."""
+    done: dict[str, tuple[AutoencoderStage | WorldStage, Path]] = {}
+    for name, build in BUILD.items():
+        stage, directory = build(tiny.recipe()), tmp_path_factory.mktemp(name)
+        assert run_stage(stage, directory, stop=Stop(), **PLAN)
+        done[name] = (stage, directory)
+    return done
+
+
+@pytest.mark.parametrize("name", BUILD)
+@pytest.mark.parametrize("stops", [[1], [2, 3], [4]], ids=str)
+def test_a_stopped_run_ends_as_an_uninterrupted_one(
+    name: str, stops: list[int], whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]], tmp_path: Path
+) -> None:
+    """Same losses, same weights, same moments, same average, bit by bit; at a checkpoint or between two."""
+    expected, its_log = whole[name]
+    for at in stops:
+        stage, stop = stopped_after(BUILD[name](tiny.recipe()), at)
+        assert not run_stage(stage, tmp_path, stop=stop, **PLAN)
+    last = BUILD[name](tiny.recipe())
+    assert run_stage(last, tmp_path, stop=Stop(), **PLAN)
+    assert log(tmp_path) == log(its_log)
+    assert_same(last.state_tensors(), expected.state_tensors())
+    if isinstance(last, WorldStage) and isinstance(expected, WorldStage):
+        for frames, bank in expected.banks.items():
+            assert last.banks[frames].written in (bank.written, 0)
+            if last.banks[frames].written:
+                ours, theirs = (b.draw(8, frames, torch.Generator().manual_seed(0)) for b in (last.banks[frames], bank))
+                assert torch.equal(ours.latents, theirs.latents)
+                assert torch.equal(ours.captions, theirs.captions)
+
+
+def test_the_run_visits_all_of_its_clip_lengths(
+    whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]],
+) -> None:
+    """So the comparison above covers the bank that is renewed and the one that is not."""
+    frames = [line["frames"] for line in log(whole["world"][1])]
+    assert frames[0] == 9
+    assert set(frames) == {9, 17, 25}
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_every_weight_and_its_average_moves(
+    name: str, whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]]
+) -> None:
+    trained, start = whole[name][0].state_tensors(), BUILD[name](tiny.recipe()).state_tensors()
+    still = {key for key, value in start.items() if torch.equal(trained[key], value)}
+    assert still == {key for key in still if key.endswith(("latents_mean", "latents_std", "y_embedding"))}
+
+
+@pytest.mark.parametrize("name", BUILD)
+def test_the_seed_decides_the_start(name: str) -> None:
+    torch.manual_seed(1)
+    first = BUILD[name](tiny.recipe()).state_tensors()
+    torch.manual_seed(2)
+    assert_same(BUILD[name](tiny.recipe()).state_tensors(), first)
+    other = BUILD[name](tiny.recipe("seed=6")).state_tensors()
+    assert any(not torch.equal(other[key], value) for key, value in first.items())
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]],
+) -> None:
+    wider = tiny.recipe("world.model.mlp_ratio=3.0")
+    with pytest.raises(InputError, match="does not belong to this recipe"):
+        run_stage(tiny.world(wider), whole["world"][1], stop=Stop(), **PLAN)
+
+
+def test_the_reconstruction_loss_has_its_three_parts() -> None:
+    g = torch.Generator().manual_seed(0)
+    truth = torch.rand(1, 3, 2, 4, 4, generator=g)
+    assert reconstruction_loss(truth, truth, 1.0, 1.0) == 0
+    brighter = reconstruction_loss(truth + 0.5, truth, 10.0, 2.0)
+    torch.testing.assert_close(brighter, torch.tensor(0.5 + 2 * 0.25))  # no edge has moved
+    striped = torch.zeros(1, 1, 1, 2, 4)
+    striped[..., 1::2] = 1
+    loss = reconstruction_loss(striped, torch.zeros_like(striped), 10.0, 0.0)
+    torch.testing.assert_close(loss, torch.tensor(0.5 + 10 * 1.0))
+
+
+def test_the_autoencoder_learns_one_clip() -> None:
+    """Enough steps on a still scene to see the error fall."""
+    stage = tiny.autoencoder(tiny.recipe("autoencoder.optimizer.steps=40", "autoencoder.optimizer.warmup_steps=5"))
+    batch = next(stage.source.batches("autoencoder", 0, 1, 9))
+
+    class Same:
+        def batches(self, *_: object) -> Same:
+            return self
+
+        def __next__(self) -> object:
+            return batch
+
+    stage.source = Same()  # type: ignore[assignment]
+    losses = [float(stage.step(step)["loss"]) for step in range(40)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_finished_autoencoder_has_normalised_latents() -> None:
+    stage = tiny.autoencoder(tiny.recipe("autoencoder.batch=2"))
+    stage.step(0)
+    codec = stage.finished(batches=4)
+    assert not codec.training
+    stream = stage.source.batches("statistics", 0, 2, 9)
+    latents = torch.cat([codec.encode(to_video(next(stream).frames)) for _ in range(4)])
+    flat = latents.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(flat.mean(1), torch.zeros(4), rtol=0, atol=1e-4)
+    torch.testing.assert_close(flat.std(1), torch.ones(4), rtol=1e-3, atol=1e-3)
+    for name, parameter in codec.named_parameters():
+        assert torch.equal(parameter, stage.optimizer.ema.average[name])
+
+
+def test_a_finished_world_model_is_the_average_and_knows_the_empty_prompt(
+    whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]],
+) -> None:
+    stage = tiny.world(tiny.recipe())
+    stage.load_state_tensors(whole["world"][0].state_tensors(), 6)
+    model = stage.finished()
+    assert not model.training
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, stage.optimizer.ema.average[name])
+    features, _ = model.text.encode([""])
+    assert torch.equal(model.transformer.y_embedder.y_embedding, features[0, 0])
+
+
+def test_dropping_every_caption_leaves_the_empty_prompt() -> None:
+    """Whatever the captions are, the loss is that of clips without one."""
+    stage = tiny.world(tiny.recipe("world.caption_dropout=1.0"))
+    stage._fill_banks(0, stage.recipe.lengths[0])
+    batch = stage.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
+    empty = stage.model.text.tokenize([""]).repeat(3, 1)
+    assert not torch.equal(batch.captions, empty)
+    with torch.no_grad():
+        assert torch.equal(stage._loss(batch, 0), stage._loss(replace(batch, captions=empty), 0))
+
+
+def test_dropping_cameras_leaves_none() -> None:
+    stage = tiny.world(tiny.recipe("world.camera_dropout=1.0"))
+    stage._fill_banks(0, stage.recipe.lengths[0])
+    batch = stage.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
+    stage._loss(batch, 0).backward()
+    used = {name for name, p in stage.model.named_parameters() if p.grad is not None}
+    assert used
+    assert not any("_cam" in name or "plucker" in name for name in used)
