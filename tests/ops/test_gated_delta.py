@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sana_wm.ops.gated_delta import (
+    affine_scan,
     bidirectional_scan,
     gated_delta_numerator,
     gated_delta_rule,
@@ -170,23 +171,23 @@ def test_the_gradient_of_the_rule_is_the_slope_of_the_loop(name: str) -> None:
     assert slope(loss, x[name], direction(expected)) == pytest.approx(float(found.double().flatten().norm()), rel=1e-3)
 
 
-def test_the_gradient_reaches_the_initial_state_of_a_scan() -> None:
-    x = inputs()
+@pytest.mark.parametrize("frames", [1, 3])
+def test_the_gradients_of_a_scan_are_its_slopes(frames: int) -> None:
+    """In float64, of all inputs, the initial state too."""
+    x = inputs(frames)
     erase, write = write_terms(x["k"], x["v"], x["beta"])
     start = torch.randn(B, HEADS, D, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    single_start = start.float().requires_grad_()
-    scan(erase, write, x["decay"], single_start).square().sum().backward()
-    assert single_start.grad is not None
+    leaves = tuple(tensor.detach()[:1, :1].requires_grad_() for tensor in (erase, write, x["decay"], start))
+    assert scan(*leaves).dtype == torch.float64
+    assert torch.autograd.gradcheck(scan, leaves)
 
-    def loss(value: Tensor) -> Tensor:
-        state, total = value, value.new_zeros(())
-        for t in range(T):
-            state = x["decay"][:, :, t, None, None] * (state - erase[:, :, t] @ state) + write[:, :, t]
-            total = total + state.square().sum()
-        return total
 
-    along = single_start.grad.double()
-    assert slope(loss, start, direction(along)) == pytest.approx(float(along.norm()), rel=1e-4)
+def test_the_scan_is_a_well_behaved_operator() -> None:
+    """No input is written to or returned, shapes are known without computing, and compiled code may hold it."""
+    g = torch.Generator().manual_seed(0)
+    shapes = ((3, 2, D, D), (3, 2, D, 5), (2, D, 5))
+    leaves = tuple(torch.randn(shape, generator=g).requires_grad_() for shape in shapes)
+    torch.library.opcheck(affine_scan, leaves)
 
 
 def direction(x: Tensor) -> Tensor:

@@ -27,4 +27,4 @@ def test_modulation_scales_and_shifts_what_was_normalised() -> None:
     centred = x - x.mean(-1, keepdim=True)
     normal = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
     torch.testing.assert_close(modulated_layer_norm(x, shift, scale), normal * (1 + scale) + shift)
-    assert modulated_layer_norm(*(y.bfloat16() for y in (x, shift, scale))).dtype == torch.bfloat16
+    assert modulated_layer_norm(x.bfloat16(), shift.bfloat16(), scale.bfloat16()).dtype == torch.bfloat16

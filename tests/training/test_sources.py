@@ -52,8 +52,9 @@ def recorded(tmp_path: Path) -> dict[int, list[RecordedClip]]:
             frames = (20 * i + torch.arange(length, dtype=torch.uint8))[:, None, None, None].repeat(1, 3, H, W)
             c2w = torch.eye(4).repeat(length, 1, 1)
             c2w[:, 0, 3] = torch.arange(length) + 20.0 * i
+            intrinsics = torch.full((length, 4), float(i))
             caption = f"{length} frames, clip {i}"
-            write_clip(folder / f"{i}", WorldClip(frames, c2w, torch.full((length, 4), float(i)), caption, None, "game"))
+            write_clip(folder / f"{i}", WorldClip(frames, c2w, intrinsics, caption, None, "game"))
         found[length] = read_clips(folder)
     return found
 

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from sana_wm.data.recorded import RecordedClip
 from sana_wm.errors import InputError
 from sana_wm.training.autoencoder import AutoencoderStage, reconstruction_loss
 from sana_wm.training.progress import Stop, run_stage
-from sana_wm.training.sources import to_video
+from sana_wm.training.recipe import Recipe
+from sana_wm.training.sources import ClipSource, to_video
 from sana_wm.training.world import WorldStage
 from tests.training import tiny
 from tests.training.tiny import assert_same, log, stopped_after
 
-BUILD = {"autoencoder": tiny.autoencoder, "world": tiny.world}
+AnyStage = AutoencoderStage | WorldStage
+Trained = dict[str, tuple[AnyStage, Path]]
+
+BUILD: dict[str, Callable[[Recipe], AnyStage]] = {"autoencoder": tiny.autoencoder, "world": tiny.world}
 PLAN = {"save_every": 2, "log_every": 1}
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[AutoencoderStage | WorldStage, Path]]:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Both stages trained without a break."""
-    done: dict[str, tuple[AutoencoderStage | WorldStage, Path]] = {}
+    done: Trained = {}
     for name, build in BUILD.items():
         stage, directory = build(tiny.recipe()), tmp_path_factory.mktemp(name)
         assert run_stage(stage, directory, stop=Stop(), **PLAN)
@@ -34,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Autoencod
 @pytest.mark.parametrize("name", BUILD)
 @pytest.mark.parametrize("stops", [[1], [2, 3], [4]], ids=str)
 def test_a_stopped_run_ends_as_an_uninterrupted_one(
-    name: str, stops: list[int], whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]], tmp_path: Path
+    name: str, stops: list[int], whole: Trained, tmp_path: Path
 ) -> None:
     """Same losses, same weights, same moments, same average, bit by bit; at a checkpoint or between two."""
     expected, its_log = whole[name]
@@ -54,9 +60,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(
                 assert torch.equal(ours.captions, theirs.captions)
 
 
-def test_the_run_visits_all_of_its_clip_lengths(
-    whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]],
-) -> None:
+def test_the_run_visits_all_of_its_clip_lengths(whole: Trained) -> None:
     """So the comparison above covers the bank that is renewed and the one that is not."""
     frames = [line["frames"] for line in log(whole["world"][1])]
     assert frames[0] == 9
@@ -64,9 +68,7 @@ def test_the_run_visits_all_of_its_clip_lengths(
 
 
 @pytest.mark.parametrize("name", BUILD)
-def test_every_weight_and_its_average_moves(
-    name: str, whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]]
-) -> None:
+def test_every_weight_and_its_average_moves(name: str, whole: Trained) -> None:
     trained, start = whole[name][0].state_tensors(), BUILD[name](tiny.recipe()).state_tensors()
     still = {key for key, value in start.items() if torch.equal(trained[key], value)}
     assert still == {key for key in still if key.endswith(("latents_mean", "latents_std", "y_embedding"))}
@@ -82,9 +84,7 @@ def test_the_seed_decides_the_start(name: str) -> None:
     assert any(not torch.equal(other[key], value) for key, value in first.items())
 
 
-def test_a_checkpoint_of_another_model_is_refused(
-    whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]],
-) -> None:
+def test_a_checkpoint_of_another_model_is_refused(whole: Trained) -> None:
     wider = tiny.recipe("world.model.mlp_ratio=3.0")
     with pytest.raises(InputError, match="does not belong to this recipe"):
         run_stage(tiny.world(wider), whole["world"][1], stop=Stop(), **PLAN)
@@ -102,21 +102,20 @@ def test_the_reconstruction_loss_has_its_three_parts() -> None:
     torch.testing.assert_close(loss, torch.tensor(0.5 + 10 * 1.0))
 
 
+def one_clip(recipe: Recipe) -> ClipSource:
+    """A source whose every batch is the same clip."""
+    source = tiny.source(recipe)
+    clip = next(source.batches("autoencoder", 0, 1, 9))
+    recorded = RecordedClip(clip.frames[0].numpy(), clip.c2w[0], clip.intrinsics[0], clip.captions[0], "the clip")
+    source.recorded, source.recorded_share = {9: [recorded]}, 1.0
+    return source
+
+
 def test_the_autoencoder_learns_one_clip() -> None:
-    """Enough steps on a still scene to see the error fall."""
-    stage = tiny.autoencoder(tiny.recipe("autoencoder.optimizer.steps=40", "autoencoder.optimizer.warmup_steps=5"))
-    batch = next(stage.source.batches("autoencoder", 0, 1, 9))
-
-    class Same:
-        def batches(self, *_: object) -> Same:
-            return self
-
-        def __next__(self) -> object:
-            return batch
-
-    stage.source = Same()  # type: ignore[assignment]
-    losses = [float(stage.step(step)["loss"]) for step in range(40)]
-    assert losses[-1] < 0.6 * losses[0]
+    recipe = tiny.recipe("autoencoder.optimizer.steps=40", "autoencoder.optimizer.lr=3e-3")
+    stage = AutoencoderStage(recipe.autoencoder, one_clip(recipe), seed=0, device=tiny.CPU)
+    psnr = [float(stage.step(step)["psnr"]) for step in range(40)]
+    assert psnr[-1] > psnr[0] + 5
 
 
 def test_a_finished_autoencoder_has_normalised_latents() -> None:
@@ -133,9 +132,7 @@ def test_a_finished_autoencoder_has_normalised_latents() -> None:
         assert torch.equal(parameter, stage.optimizer.ema.average[name])
 
 
-def test_a_finished_world_model_is_the_average_and_knows_the_empty_prompt(
-    whole: dict[str, tuple[AutoencoderStage | WorldStage, Path]],
-) -> None:
+def test_a_finished_world_model_is_the_average_and_knows_the_empty_prompt(whole: Trained) -> None:
     stage = tiny.world(tiny.recipe())
     stage.load_state_tensors(whole["world"][0].state_tensors(), 6)
     model = stage.finished()
@@ -144,6 +141,22 @@ def test_a_finished_world_model_is_the_average_and_knows_the_empty_prompt(
         assert torch.equal(parameter, stage.optimizer.ema.average[name])
     features, _ = model.text.encode([""])
     assert torch.equal(model.transformer.y_embedder.y_embedding, features[0, 0])
+
+
+def test_every_step_draws_noise_of_its_own() -> None:
+    """The same weights and clips under other noise: another loss; the same step again: the same loss."""
+    recipe = tiny.recipe("autoencoder.optimizer.lr=0.0", "world.camera_dropout=0.0")
+    codec = tiny.autoencoder(recipe)
+    codec.source = one_clip(recipe)
+    losses = [float(codec.step(step)["loss"]) for step in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
+
+    world = tiny.world(recipe)
+    world._fill_banks(0, recipe.world.lengths[0])
+    batch = world.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        losses = [float(world._loss(batch, step)) for step in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
 
 
 def test_dropping_every_caption_leaves_the_empty_prompt() -> None:

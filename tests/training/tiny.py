@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +20,6 @@ from sana_wm.worlds.procedural import Renderer
 
 RECIPE = str(Path(__file__).with_name("tiny.yaml"))
 CPU = torch.device("cpu")
-AnyStage = TypeVar("AnyStage", bound=Stage)
 
 
 def recipe(*overrides: str) -> Recipe:

@@ -1,9 +1,10 @@
 """The nano world's causal video autoencoder: 8 frames x 16 x 16 pixels to one latent.
 
-A video of 8(T-1)+1 frames gets seven copies of its first frame in front, so that every latent stands for eight frames and nothing
-in the network treats the first one specially; the decoder drops those seven again. Spatial work is done frame by frame, time is
-mixed only by causal convolutions over two past frames, so encoder and decoder run chunk by chunk with a constant state
-(:class:`TemporalState`) and give the same numbers as in one piece. Most of the work is at 1/8 and 1/16 of the resolution.
+A video of 8(T-1)+1 frames gets seven copies of its first frame in front, so that every latent stands for eight frames
+and nothing in the network treats the first one specially; the decoder drops those seven again. Spatial work is done
+frame by frame, time is mixed only by causal convolutions over two past frames, so encoder and decoder run chunk by
+chunk with a constant state (:class:`TemporalState`) and give the same numbers as in one piece. Most of the work is at
+1/8 and 1/16 of the resolution.
 """
 
 from __future__ import annotations
@@ -242,7 +243,8 @@ class NanoAutoencoder(nn.Module):
         stride = self.spatial_stride
         if (frames - 1) % self.temporal_stride or height % stride or width % stride:
             raise InputError(
-                f"video of {frames} frames, {height}x{width} pixels: the codec takes 8k+1 frames and multiples of {stride}"
+                f"video of {frames} frames, {height}x{width} pixels: "
+                f"the codec takes 8k+1 frames and multiples of {stride}"
             )
         padded = _pad_first(video.transpose(1, 2))
         state = TemporalState()

@@ -18,7 +18,7 @@ DENOMINATOR_EPS = 1e-8
 
 
 class States(NamedTuple):
-    """What frames may read: `forward` includes the frame itself, `backward` everything after it and not the frame itself."""
+    """What frames may read: `forward` includes the frame itself, `backward` is everything after it without it."""
 
     forward: Tensor
     backward: Tensor
@@ -65,7 +65,8 @@ def _time_first(x: Tensor) -> Tensor:
 def affine_scan(transition: Tensor, write: Tensor, initial: Tensor) -> Tensor:
     """X_t = transition_t X_{t-1} + write_t: one small batched product a frame.
 
-    An operator of its own, because a compiler that looks inside unrolls the frames into hundreds of nearly equal kernels.
+    An operator of its own, because a compiler that looks inside unrolls the frames into hundreds of nearly equal
+    kernels.
 
     Args:
         transition: (T, L, D, D); write: (T, L, D, Dv); initial: (L, D, Dv). Contiguous.
@@ -91,7 +92,7 @@ def _save_for_adjoint(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: T
 
 
 def _adjoint(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The adjoint is the same scan run backwards with transposed transitions: l_t = grad_t + transition_{t+1}^T l_{t+1}."""
+    """The same scan run backwards with transposed transitions: l_t = grad_t + transition_{t+1}^T l_{t+1}."""
     transition, initial, states = ctx.saved_tensors
     after = torch.cat([transition[1:], transition[:1]]).flip(0).mT.contiguous()  # the wrapped one meets a zero state
     adjoint = affine_scan(after, grad.flip(0).contiguous(), torch.zeros_like(initial)).flip(0)

@@ -1,7 +1,7 @@
 """Application of ray frames to attention features: unified camera positional encoding (spec 10, section 7).
 
-The first half of a head is read as groups of four channels, each a homogeneous vector that a 4x4 ray matrix acts on; the second
-half is rotated by the camera sub-table.
+The first half of a head is read as groups of four channels, each a homogeneous vector that a 4x4 ray matrix acts on;
+the second half is rotated by the camera sub-table.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -85,7 +86,7 @@ class ClipSource:
         self._readers: Executor = _SameThread()
         if workers:
             context = multiprocessing.get_context("spawn")
-            self._drawers = ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,))
+            self._drawers = ProcessPoolExecutor(workers, context, initializer=_start_worker)
             self._readers = ThreadPoolExecutor(2)
 
     def close(self) -> None:
@@ -147,6 +148,12 @@ class ClipSource:
 def to_video(frames: Tensor) -> Tensor:
     """uint8 (B, F, 3, H, W) -> float (B, 3, F, H, W) in [-1, 1], what codecs take."""
     return frames.transpose(1, 2).float().div_(127.5).sub_(1)
+
+
+def _start_worker() -> None:
+    """Ctrl-C in the terminal reaches every process; only the trainer answers it, and still needs data for its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
 
 
 def _draw_all(seeds: list[int], num_frames: int) -> list[SceneAndPath]:

@@ -87,7 +87,7 @@ def _source(recipe: Recipe, directory: Path, device: torch.device, workers: int)
 
 
 def _keep_recipe(recipe: Recipe, directory: Path) -> None:
-    """Write the recipe beside the run. Another one may only differ in how long to train, save and log."""
+    """Write the recipe beside the run. Another one may train differently, but no other model or size of picture."""
     path = directory / "recipe.json"
     wanted = json.loads(json.dumps(recipe.to_dict()))
     if path.is_file():
@@ -100,4 +100,5 @@ def _keep_recipe(recipe: Recipe, directory: Path) -> None:
 
 
 def _model_part(recipe: dict[str, Any]) -> tuple[object, ...]:
-    return recipe["seed"], recipe["autoencoder"]["model"], recipe["world"]["model"], recipe["world"]["text"]
+    size = recipe["data"]["height"], recipe["data"]["width"]
+    return recipe["seed"], size, recipe["autoencoder"]["model"], recipe["world"]["model"], recipe["world"]["text"]
