@@ -11,6 +11,7 @@ Run: ``python benchmarks/doom_reprojection.py [--pairs 6] [--levels MAP01 E1M1 .
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -275,6 +276,8 @@ def main() -> None:
     parser.add_argument("--levels", nargs="+", default=["MAP01", "MAP07", "MAP16", "E1M1", "E1M5", "E3M2"])
     arguments = parser.parse_args()
     pairs = take_pairs(arguments.levels, arguments.pairs, arguments.seed)
+    if not pairs:
+        sys.exit("error: no place that was tried shows enough; ask for more --pairs, or for other --levels")
     print(
         f"{len(pairs)} pairs from {', '.join(arguments.levels)}, frames 320x192; pixels between prediction and picture"
     )

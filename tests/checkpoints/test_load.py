@@ -123,6 +123,7 @@ def test_a_world_can_be_saved_over_the_files_it_is_mapped_from(tmp_path: Path) -
         ({"codec": None}, "section 'codec' is None"),
         ({"codec": {"kind": "vq"}}, r"codec: kind is 'vq'; it must be one of nano, ltx2"),
         ({"text": {"kind": "nano", "chanels": 3}}, "unknown setting 'chanels'"),
+        ({"text": {"kind": "gemma", "max_tokens": "many"}}, "text: max_tokens is 'many'; it must be a whole number"),
         ({"transformer": asdict(CONFIG) | {"extra": 1}}, "unknown setting 'extra'"),
         ({"transformer": asdict(replace(CONFIG, depth=6))}, "missing"),
         ({"transformer": asdict(replace(CONFIG, depth=2))}, "does not have"),

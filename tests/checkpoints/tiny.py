@@ -6,10 +6,11 @@ import torch
 from torch import nn
 
 from sana_wm.checkpoints.components import Components
-from sana_wm.models.config import NanoAutoencoderConfig, NanoTextConfig, PipelineSettings, TransformerConfig
+from sana_wm.models.config import NanoAutoencoderConfig, NanoTextConfig, TransformerConfig
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
+from tests.engine.tiny import SETTINGS
 
 CONFIG = TransformerConfig(
     depth=4,
@@ -20,9 +21,6 @@ CONFIG = TransformerConfig(
     caption_tokens=9,
     softmax_every_n=2,
     mlp_ratio=2.5,
-)
-SETTINGS = PipelineSettings(
-    height=32, width=48, fps=16, num_frames=17, num_inference_steps=2, guidance_scale=1.0, flow_shift=3.0
 )
 
 

@@ -5,13 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
 from sana_wm.checkpoints.save import save_pretrained
 from sana_wm.cli.main import main
 from tests.engine.tiny import picture, tiny_components
-
-torch.set_num_threads(1)  # tensors this small only lose by being shared out
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,6 @@ def test_everything_is_float32_even_under_autocast_or_from_float64() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_gives_the_numbers_of_the_cpu_even_with_tf32_and_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     world, intrinsics = compose(rollout("a-40,w-30")[-1], clip()[0]), clip()[1]

@@ -41,6 +41,19 @@ def test_initialising_draws_nothing_from_the_global_generator() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_nothing_is_left_of_what_the_memory_held() -> None:
+    """A model that is built without memory gets it uninitialised."""
+    with torch.device("meta"):
+        built = SanaWMTransformer(CONFIG)
+    built.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in built.state_dict().values():
+            tensor.fill_(torch.nan)
+    init_transformer(built, torch.Generator().manual_seed(3))
+    expected = fresh(seed=3).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in built.state_dict().items())
+
+
 def test_linears_are_xavier_with_zero_bias(model: SanaWMTransformer) -> None:
     listed = ("t_embedder", "t_block", "y_proj", "beta_proj", "gate_proj", "output_gate", "_cam")
     for name, module in model.named_modules():

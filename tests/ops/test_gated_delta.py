@@ -139,6 +139,18 @@ def test_a_scan_goes_on_exactly_from_its_last_state() -> None:
     assert torch.equal(torch.cat(parts, dim=2), whole)
 
 
+def test_a_scan_takes_any_number_of_leading_axes() -> None:
+    f = single(inputs())
+    erase, write = write_terms(f["k"], f["v"], f["beta"])
+    start = torch.randn(B, HEADS, D, D, generator=torch.Generator().manual_seed(2))
+    for initial in (None, start):
+        whole = scan(erase, write, f["decay"], initial)
+        one = None if initial is None else initial[1, 0]
+        torch.testing.assert_close(scan(erase[1, 0], write[1, 0], f["decay"][1, 0], one), whole[1, 0])
+        head = None if initial is None else initial[:, 1]
+        torch.testing.assert_close(scan(erase[:, 1], write[:, 1], f["decay"][:, 1], head), whole[:, 1])
+
+
 def test_a_scan_keeps_float32_under_autocast_and_from_bfloat16() -> None:
     f = single(inputs())
     erase, write = write_terms(f["k"], f["v"], f["beta"])

@@ -1,1 +1,1 @@
-"""What each kind of golden file holds and how our code reproduces it; run by `tests/parity.py` and by the test suite."""
+"""What each kind of golden file holds and how our code reproduces it; run by `tests/parity.py` and by the tests."""

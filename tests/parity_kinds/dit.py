@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
-from tests.parity_kinds.camera import release_absmap
 from sana_wm.geometry.rays import ray_from_world
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
@@ -22,6 +20,8 @@ from sana_wm.ops.gated_delta import DENOMINATOR_EPS, bidirectional_scan, write_t
 from sana_wm.ops.norm import rms_norm
 from sana_wm.ops.rotary import axis_angles, axis_pairs, rotary_table, rotate_pairs
 from sana_wm.ops.ucpe import RayFrames
+from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
+from tests.parity_kinds.camera import release_absmap
 
 IGNORED = ("recall_gate", "raymap_embedder.", "pos_embed")
 SOFTMAX_IGNORED = ("A_log", "dt_bias", "beta_proj.", "gate_proj.")
@@ -153,7 +153,7 @@ def softmax(fixture: Fixture) -> Iterator[Check]:
         "cam_raw": attn.camera_branch(u, context),
         "full": attn(u, context),
     }
-    # The bf16 outputs are the release's rounding of q, k, v; we attend in float32 and stay within their looser tolerance.
+    # The bf16 outputs are the release's rounding of q, k, v; we attend in float32, within their looser tolerance.
     for name, value in actual.items():
         yield Check(f"out.{name}_fp32", value.flatten(1, 2), t[f"out.{name}_fp32"], 1e-5)
         yield Check(f"out.{name}_bf16", value.flatten(1, 2), t[f"out.{name}_bf16"], 1e-2)

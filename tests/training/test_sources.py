@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sana_wm.data.recorded import RecordedClip, read_clips, write_clip
+from sana_wm.training.parallel import Peers
 from sana_wm.training.sources import STREAMS, ClipBatch, ClipSource, to_video
 from sana_wm.worlds.clip import WorldClip
 from sana_wm.worlds.procedural import Renderer, clips
@@ -101,6 +102,16 @@ def test_a_batch_holds_its_share_of_recorded_clips(
     for batch in take(make(recorded, share), 2, size=4):
         assert batch.frames.shape == (4, 9, 3, H, W)
         assert sum(" frames, clip " in caption for caption in batch.captions) == count
+
+
+def test_peers_together_have_the_batches_of_one_process(recorded: dict[int, list[RecordedClip]]) -> None:
+    whole = take(make(), 2, start=1, size=4)
+    parts = [take(make(peers=Peers(rank, 2)), 2, start=1) for rank in (0, 1)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([first.frames, second.frames]), batch.frames)
+        assert [*first.captions, *second.captions] == batch.captions
+    drawn = [take(make(recorded, 1.0, peers=Peers(rank, 2)), 3) for rank in (0, 1)]
+    assert [batch.captions for batch in drawn[0]] != [batch.captions for batch in drawn[1]]
 
 
 def test_without_recorded_clips_the_share_is_procedural() -> None:

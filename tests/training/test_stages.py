@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ AnyStage = AutoencoderStage | WorldStage
 Trained = dict[str, tuple[AnyStage, Path]]
 
 BUILD: dict[str, Callable[[Recipe], AnyStage]] = {"autoencoder": tiny.autoencoder, "world": tiny.world}
-PLAN = {"save_every": 2, "log_every": 1}
+PLAN: dict[str, Any] = {"save_every": 2, "log_every": 1}
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +120,45 @@ def test_the_autoencoder_learns_one_clip() -> None:
 
 
 def test_a_finished_autoencoder_has_normalised_latents() -> None:
-    stage = tiny.autoencoder(tiny.recipe("autoencoder.batch=2"))
+    stage = tiny.autoencoder(tiny.recipe())
     stage.step(0)
-    codec = stage.finished(batches=4)
+    codec = stage.finished()
     assert not codec.training
-    stream = stage.source.batches("statistics", 0, 2, 9)
-    latents = torch.cat([codec.encode(to_video(next(stream).frames)) for _ in range(4)])
+    stream = stage.source.batches("statistics", 0, 1, 9)
+    latents = torch.cat([codec.encode(to_video(next(stream).frames)) for _ in range(12)])
     flat = latents.transpose(0, 1).flatten(1)
     torch.testing.assert_close(flat.mean(1), torch.zeros(4), rtol=0, atol=1e-4)
     torch.testing.assert_close(flat.std(1), torch.ones(4), rtol=1e-3, atol=1e-3)
     for name, parameter in codec.named_parameters():
         assert torch.equal(parameter, stage.optimizer.ema.average[name])
+
+
+def test_the_statistics_of_the_latents_are_in_the_last_checkpoint(whole: Trained, tmp_path: Path) -> None:
+    """So a finished stage needs no clips; before its last step there are none, and another last step has others."""
+    trained, directory = whole["autoencoder"]
+    state = trained.state_tensors()
+    assert state["statistics_step"] == 5
+    again = tiny.autoencoder(tiny.recipe())
+    again.source.close()
+    again.source = None  # type: ignore[assignment]
+    assert run_stage(again, directory, stop=Stop(), **PLAN)
+    codec = again.finished()
+    for name in ("latents_mean", "latents_std"):
+        assert torch.equal(codec.get_buffer(name), state[f"model.{name}"])
+
+    early, stop = stopped_after(tiny.autoencoder(tiny.recipe()), 4)
+    assert not run_stage(early, tmp_path, stop=stop, **PLAN)
+    assert early.state_tensors()["statistics_step"] == -1
+    shorter = tiny.autoencoder(tiny.recipe("autoencoder.optimizer.steps=4"))
+    assert run_stage(shorter, tmp_path, stop=Stop(), **PLAN)
+    assert not torch.equal(shorter.finished().latents_std, torch.ones(4))
+
+
+def test_a_checkpoint_from_before_it_held_the_statistics_goes_on() -> None:
+    stage = tiny.autoencoder(tiny.recipe())
+    state = {name: value for name, value in stage.state_tensors().items() if name != "statistics_step"}
+    stage.load_state_tensors(state, 5)
+    assert not torch.equal(stage.finished().latents_std, torch.ones(4))
 
 
 def test_a_finished_world_model_is_the_average_and_knows_the_empty_prompt(whole: Trained) -> None:
@@ -168,6 +197,25 @@ def test_dropping_every_caption_leaves_the_empty_prompt() -> None:
     assert not torch.equal(batch.captions, empty)
     with torch.no_grad():
         assert torch.equal(stage._loss(batch, 0), stage._loss(replace(batch, captions=empty), 0))
+
+
+def test_the_bank_may_be_renewed_more_rarely(tmp_path: Path) -> None:
+    """By as many clips as ever, every few steps; a run that begins between two renewals finds the same bank."""
+    recipe = tiny.recipe("world.bank_every=2", "world.lengths=[{frames: 9, bank: 17, batch: 2, share: 1.0}]")
+    stage = tiny.world(recipe)
+    written = []
+    for step in range(4):
+        stage.step(step)
+        written.append(stage.banks[17].written)
+    assert written == [4, 4, 6, 6]
+    late = tiny.world(recipe)
+    late._fill_banks(3, recipe.world.lengths[0])
+    ours, theirs = (s.banks[17].draw(8, 17, torch.Generator().manual_seed(0)) for s in (late, stage))
+    assert torch.equal(ours.latents, theirs.latents)
+
+
+def test_blocks_are_compiled_on_a_gpu_only() -> None:
+    assert tiny.world(tiny.recipe("world.compile_frames=[9]"))._compiled is None
 
 
 def test_dropping_cameras_leaves_none() -> None:

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.training.autoencoder import AutoencoderStage
+from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.progress import Stage, Stop
 from sana_wm.training.recipe import Recipe, load_recipe
 from sana_wm.training.sources import ClipSource
+from sana_wm.training.start import Start
 from sana_wm.training.world import WorldStage
 from sana_wm.worlds.procedural import Renderer
 
@@ -26,7 +28,7 @@ def recipe(*overrides: str) -> Recipe:
     return load_recipe(RECIPE, list(overrides))
 
 
-def source(recipe: Recipe, workers: int = 0) -> ClipSource:
+def source(recipe: Recipe, workers: int = 0, peers: Peers = ALONE) -> ClipSource:
     """One ray a pixel: the pictures only have to be the same, not smooth."""
     return ClipSource(
         Renderer(samples=1),
@@ -37,6 +39,7 @@ def source(recipe: Recipe, workers: int = 0) -> ClipSource:
         recorded_share=0.0,
         seed=recipe.seed,
         workers=workers,
+        peers=peers,
     )
 
 
@@ -46,13 +49,17 @@ def codec(recipe: Recipe) -> NanoAutoencoder:
         return AutoencoderStage(recipe.autoencoder, clips, seed=recipe.seed, device=CPU).model.eval()
 
 
-def autoencoder(recipe: Recipe) -> AutoencoderStage:
-    return AutoencoderStage(recipe.autoencoder, source(recipe), seed=recipe.seed, device=CPU)
+def autoencoder(recipe: Recipe, peers: Peers = ALONE, start: NanoAutoencoder | None = None) -> AutoencoderStage:
+    """The stage of one of `peers`, all of which together train `recipe`."""
+    part, clips = recipe.shared_by(peers.size).autoencoder, source(recipe, peers=peers)
+    return AutoencoderStage(part, clips, seed=recipe.seed, device=CPU, start=start, peers=peers)
 
 
-def world(recipe: Recipe) -> WorldStage:
+def world(recipe: Recipe, peers: Peers = ALONE, start: Start | None = None) -> WorldStage:
+    """The same for the second stage, on an untrained codec."""
     size = (recipe.data.height, recipe.data.width)
-    return WorldStage(recipe.world, source(recipe), codec(recipe), size=size, seed=recipe.seed, device=CPU)
+    part, clips = recipe.shared_by(peers.size).world, source(recipe, peers=peers)
+    return WorldStage(part, clips, codec(recipe), size=size, seed=recipe.seed, device=CPU, start=start, peers=peers)
 
 
 class Interrupted:

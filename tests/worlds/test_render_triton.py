@@ -103,7 +103,6 @@ def test_interpreted_kernels_agree_with_the_plain_renderer() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("samples", SAMPLE_OFFSETS)
 def test_a_gpu_draws_the_picture_of_the_cpu(samples: int) -> None:
     drawn = _some_of_each()
@@ -116,7 +115,6 @@ def test_a_gpu_draws_the_picture_of_the_cpu(samples: int) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_meets_the_same_solids_as_the_plain_loop() -> None:
     view = _first_views(_some_of_each(), "cuda")
     assert min(_same_hits(trace(view), trace_plain(view)).values()) > 0.995

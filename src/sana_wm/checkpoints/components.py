@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,20 +12,28 @@ import torch
 
 from sana_wm.checkpoints.assign import assign_weights
 from sana_wm.checkpoints.weights import WeightFiles, counted
-from sana_wm.errors import InputError
-from sana_wm.models.config import NanoAutoencoderConfig, NanoTextConfig, PipelineSettings, config_from_dict
+from sana_wm.errors import InputError, first_line
+from sana_wm.models.config import NanoAutoencoderConfig, NanoTextConfig, PipelineSettings
 from sana_wm.models.ltx2_tiling import Tiling
 from sana_wm.models.ltx2_vae import Ltx2Codec, build_ltx2_vae
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.models.text import MAX_TOKENS, GemmaTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.settings import config_from_dict
 
 Codec: TypeAlias = NanoAutoencoder | Ltx2Codec
 TextEncoder: TypeAlias = NanoTextEncoder | GemmaTextEncoder
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
-GEMMA_SETTINGS = ("prefix", "max_tokens", "attention_soft_cap")
+
+@dataclass(frozen=True)
+class GemmaSettings:
+    """What model.json says of Gemma; see :class:`~sana_wm.models.text.GemmaTextEncoder`."""
+
+    prefix: str = ""
+    max_tokens: int = MAX_TOKENS
+    attention_soft_cap: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def text_spec(encoder: TextEncoder) -> dict[str, Any]:
     """What model.json says of the text encoder."""
     if isinstance(encoder, NanoTextEncoder):
         return {"kind": "nano", **asdict(encoder.config)}
-    return {"kind": "gemma", **{name: getattr(encoder, name) for name in GEMMA_SETTINGS}}
+    return {"kind": "gemma", **{field.name: getattr(encoder, field.name) for field in fields(GemmaSettings)}}
 
 
 def load_codec(spec: Mapping[str, Any], folder: Path, *, device: torch.device, dtype: torch.dtype, where: str) -> Codec:
@@ -87,10 +95,8 @@ def load_text_encoder(
     """The text encoder that `spec` (see :func:`text_spec`) describes; like :func:`load_codec`."""
     kind, values = _kind_of(spec, ("nano", "gemma"), where)
     if kind == "gemma":
-        unknown = sorted(set(values) - set(GEMMA_SETTINGS))
-        if unknown:
-            raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(GEMMA_SETTINGS)}")
-        return load_gemma(folder, device=device, dtype=dtype, **values)
+        settings = config_from_dict(GemmaSettings, values, where)
+        return load_gemma(folder, device=device, dtype=dtype, **asdict(settings))
     with torch.device("meta"):
         encoder = NanoTextEncoder(config_from_dict(NanoTextConfig, values, where))
     assign_weights(encoder, WeightFiles.from_folder(folder), device=device, dtype=torch.float32)
@@ -141,7 +147,7 @@ def load_gemma(
             folder, dtype=dtype, use_safetensors=True, attn_implementation="eager", output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{folder} cannot be loaded as Gemma-2 ({str(error).strip().splitlines()[0]})") from error
+        raise InputError(f"{folder} cannot be loaded as Gemma-2 ({first_line(error)})") from error
     if info["missing_keys"]:
         raise InputError(f"{folder}: weights that Gemma-2 needs are missing: {counted(info['missing_keys'])}")
     return GemmaTextEncoder(

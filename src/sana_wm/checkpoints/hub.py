@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sana_wm.errors import InputError
+from sana_wm.errors import InputError, first_line
 
 SCHEME = "hf://"
 _ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -62,9 +62,8 @@ def download(hub_id: HubId, patterns: Sequence[str], *, cache_dir: Path | None =
             hub_id.repo, revision=hub_id.revision, allow_patterns=list(patterns), cache_dir=cache_dir
         )
     except (HTTPError, OSError, HFValidationError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
-            f"{hub_id} could not be downloaded from the Hugging Face hub ({reason}); "
+            f"{hub_id} could not be downloaded from the Hugging Face hub ({first_line(error)}); "
             "check the name and the network, or give a local directory"
         ) from error
     return Path(folder)

@@ -27,8 +27,9 @@ from sana_wm.checkpoints.layout import POS_EMBED, ignored_keys
 from sana_wm.checkpoints.published_config import read_published_config
 from sana_wm.checkpoints.weights import WeightFiles, refuse_pickle
 from sana_wm.errors import InputError
-from sana_wm.models.config import PipelineSettings, TransformerConfig, config_from_dict
+from sana_wm.models.config import PipelineSettings, TransformerConfig
 from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.settings import config_from_dict
 
 BUNDLED = "nano"
 BUNDLED_DIRECTORY = Path(__file__).parent / "nano"

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from sana_wm.errors import InputError
+from sana_wm.errors import InputError, first_line
 from sana_wm.models.config import PIPELINES, PipelineSettings, TransformerConfig
 
 BIDIRECTIONAL = "SanaMSVideoCamCtrl_1600M_P1_D20"
@@ -114,7 +114,7 @@ def read_published_config(path: Path) -> PublishedConfig:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML ({str(error).splitlines()[0]})") from error
+        raise InputError(f"{path} cannot be read as YAML ({first_line(error)})") from error
     if not isinstance(document, Mapping):
         raise InputError(f"{path} holds {type(document).__name__}; a mapping with the section 'model' was expected")
     names = ("model", "vae", "text_encoder", "scheduler")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +11,10 @@ from torch import Tensor
 
 from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
+from sana_wm.engine.pixels import to_levels
 
 FRAMES_AT_ONCE = 16
 """Frames converted to 8 bits together."""
-
-
-@runtime_checkable
-class DecodesInSegments(Protocol):
-    """A codec that hands out a video as it is decoded, so that nobody holds all of it in float32."""
-
-    def decode_segments(self, latents: Tensor) -> Iterator[Tensor]:
-        """Normalised latents (B,C,T,h,w) to consecutive pieces (B,3,f,H,W) float32 in [-1, 1]."""
 
 
 def decode_frames(codec: Codec, latents: Tensor, report: Callable[[int], None]) -> npt.NDArray[np.uint8]:
@@ -40,7 +32,7 @@ def decode_frames(codec: Codec, latents: Tensor, report: Callable[[int], None]) 
     for segment in _segments(codec, latents):
         if not bool(torch.isfinite(segment).all()):
             raise GenerationError(f"stage decode: pixels from frame {done} on are not finite; is the codec damaged?")
-        pixels = to_uint8(segment[0])
+        pixels = to_levels(segment[0]).permute(1, 2, 3, 0).cpu().numpy()
         frames[done : done + len(pixels)] = pixels
         done += len(pixels)
         report(done)
@@ -49,15 +41,8 @@ def decode_frames(codec: Codec, latents: Tensor, report: Callable[[int], None]) 
 
 def _segments(codec: Codec, latents: Tensor) -> Iterator[Tensor]:
     """Consecutive pieces (1,3,f,H,W) of the video, f small, so that converting one takes little memory."""
-    whole = codec.decode_segments(latents) if isinstance(codec, DecodesInSegments) else [codec.decode(latents)]
-    for part in whole:
+    for part in codec.decode_segments(latents):
         yield from part.split(FRAMES_AT_ONCE, dim=2)
-
-
-def to_uint8(video: Tensor) -> npt.NDArray[np.uint8]:
-    """Pixels (3,F,H,W) in [-1, 1] as (F,H,W,3) uint8, rounded."""
-    levels = (video.float() * 127.5 + 127.5).clamp(0, 255).round().to(torch.uint8)
-    return levels.permute(1, 2, 3, 0).cpu().numpy()
 
 
 def refuse_flat(frames: npt.NDArray[np.uint8], image: Tensor) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from sana_wm.errors import InputError
+from sana_wm.errors import InputError, first_line
 
 ImageSource: TypeAlias = str | Path | Image.Image | npt.NDArray[Any]
 
@@ -63,7 +63,7 @@ def read_image(source: ImageSource) -> Image.Image:
     except InputError:
         raise
     except _BROKEN as error:
-        raise InputError(f"{name} is damaged and cannot be decoded ({_first_line(error)}).") from error
+        raise InputError(f"{name} is damaged and cannot be decoded ({first_line(error)}).") from error
 
 
 def _open(path: Path, name: str) -> Image.Image:
@@ -78,7 +78,7 @@ def _open(path: Path, name: str) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} has far more than {MAX_PIXELS} pixels; make it smaller first.") from error
     except _BROKEN as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise InputError(f"{name} cannot be read ({reason}).") from error
 
 
@@ -112,7 +112,3 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return image.convert("RGB")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,17 +9,13 @@ from torch import Tensor
 
 from sana_wm.checkpoints.components import Codec, Components
 from sana_wm.engine.failure import GenerationError
+from sana_wm.engine.pixels import to_levels, to_video
 from sana_wm.engine.sampling_plan import SamplingPlan
 from sana_wm.evaluation.held_out import HeldOut
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.geometry.poses import relative_to_first
 from sana_wm.models.context import BlockContext
 from sana_wm.sampling import guided
-
-
-def to_video(frames: Tensor) -> Tensor:
-    """(B,F,3,H,W) uint8 -> (B,3,F,H,W) float32 in [-1, 1], what codecs take."""
-    return frames.transpose(1, 2).float().div_(127.5).sub_(1)
 
 
 def to_frames(video: Tensor) -> Tensor:
@@ -30,8 +26,7 @@ def to_frames(video: Tensor) -> Tensor:
     """
     if not bool(torch.isfinite(video).all()):
         raise GenerationError("stage decode: pixels are not finite; is the codec damaged?")
-    levels = (video.float() * 127.5 + 127.5).clamp(0, 255).round().to(torch.uint8)
-    return levels.transpose(1, 2).contiguous()
+    return to_levels(video).transpose(1, 2).contiguous()
 
 
 @torch.inference_mode()

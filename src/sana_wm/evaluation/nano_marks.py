@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sana_wm import __version__
 from sana_wm.checkpoints.components import Components
 from sana_wm.engine.progress import Progress, StageClock
 from sana_wm.engine.sampling_plan import SamplingPlan
+from sana_wm.engine.sidecar import versions
 from sana_wm.errors import InputError
 from sana_wm.evaluation.batched import generate, round_trip
 from sana_wm.evaluation.clip_measures import PSNR_CAP, ClipVideos, compare, sheet_times
@@ -109,8 +109,7 @@ def measure(
 def environment(device: torch.device) -> dict[str, str]:
     """Where something was measured."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-    return {"device": device.type, "device_name": name, "sana_wm": __version__, **versions}
+    return {"device": device.type, "device_name": name, **versions()}
 
 
 def _check(scenes: int, parts: Sequence[str], worlds: Sequence[str], num_frames: int) -> None:

@@ -1,5 +1,5 @@
-"""What the two kinds of self-attention share: projections, the camera branch's weights, and how both branches are combined
-(spec 10, sections 2.2 and 9)."""
+"""What the two kinds of self-attention share: projections, the camera branch's weights, and how both branches are
+combined (spec 10, sections 2.2 and 9)."""
 
 from __future__ import annotations
 

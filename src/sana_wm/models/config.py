@@ -1,17 +1,15 @@
 """What distinguishes one model from another: frozen dataclasses and the named presets built from them.
 
-Nothing in the code asks which preset it runs. A configuration is written as JSON beside every checkpoint, so a field that is not
-here does not exist.
+Nothing in the code asks which preset it runs. A configuration is written as JSON beside every checkpoint, so a field
+that is not here does not exist.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Literal
 
 from sana_wm.errors import InputError
-
-Config = TypeVar("Config")
 
 CAMERA_ROW = 20
 """Numbers a latent frame carries for the camera branch: 4x4 camera-to-world row-major, then fx, fy, cx, cy."""
@@ -24,13 +22,14 @@ class TransformerConfig:
     The defaults are the published 2.6B model.
 
     Attributes:
-        softmax_every_n: block i (0-based) attends with softmax if (i + 1) is divisible by this; the others are frame-wise GDN.
+        softmax_every_n: block i (0-based) attends with softmax if (i + 1) is divisible by this; the others are
+            frame-wise GDN.
         mlp_ratio: FFN hidden width over model width.
         conv_kernel: taps of the causal half of the symmetric temporal convolution on K in GDN blocks.
         temporal_stride: raw frames a latent frame stands for; the Plücker input has 6 channels for each of them.
         softmax_scale_main: logit scale of the main branch in softmax blocks; None is 1/sqrt(D).
-        softmax_scale_cam: the same for the camera branch. Released weights were run with 1/sqrt(128), the width the release pads
-            D=112 to (spec 10, section 9), so the 2.6B preset sets it; models we train leave it None.
+        softmax_scale_cam: the same for the camera branch. Released weights were run with 1/sqrt(128), the width the
+            release pads D=112 to (spec 10, section 9), so the 2.6B preset sets it; models we train leave it None.
         truncate_timesteps: drop the fraction of a timestep before embedding it, as the release does.
         camera_math_dtype: "bfloat16" rounds camera poses and intrinsics like the release, for comparison only.
     """
@@ -51,8 +50,8 @@ class TransformerConfig:
     camera_math_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        positive = ("depth", "width", "num_heads", "in_channels", "caption_channels", "caption_tokens", "softmax_every_n")
-        for name in (*positive, "conv_kernel", "temporal_stride"):
+        sizes = ("depth", "width", "num_heads", "in_channels", "caption_channels", "caption_tokens", "conv_kernel")
+        for name in (*sizes, "softmax_every_n", "temporal_stride"):
             if getattr(self, name) < 1:
                 raise InputError(f"transformer.{name} is {getattr(self, name)}; it must be at least 1")
         if self.width % self.num_heads:
@@ -108,7 +107,7 @@ class NanoTextConfig:
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """What a model produces unless told otherwise: picture size in pixels, frames, and the sampler that suits its weights."""
+    """What a model makes unless told otherwise: picture size in pixels, frames, the sampler that suits its weights."""
 
     height: int
     width: int
@@ -143,19 +142,3 @@ PIPELINES: dict[str, PipelineSettings] = {
         height=192, width=320, fps=16, num_frames=81, num_inference_steps=16, guidance_scale=1.0, flow_shift=3.0
     ),
 }
-
-
-def config_from_dict(kind: type[Config], values: dict[str, Any], where: str) -> Config:
-    """Build the dataclass `kind` from JSON `values`; `where` names their source in errors.
-
-    Raises:
-        InputError: a field is unknown, missing or out of range.
-    """
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise InputError(f"{where}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    try:
-        return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.items()})
-    except TypeError as error:
-        raise InputError(f"{where}: {error}") from error

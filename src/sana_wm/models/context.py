@@ -17,7 +17,8 @@ class BlockContext:
         size: (T, H, W) of the latents.
         cos, sin: (N, D/2) rotary table.
         rays: camera transforms, None without a camera.
-        caption: (B, L, width) embedded caption; caption_bias: (B, 1, 1, L) added to its logits, None if every token counts.
+        caption: (B, L, width) embedded caption.
+        caption_bias: (B, 1, 1, L) added to the logits of the caption, None if every token counts.
         plucker: (B, T, S, width) embedded Plücker maps, None without them.
     """
 

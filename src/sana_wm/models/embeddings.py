@@ -41,7 +41,7 @@ class TimestepEmbedder(nn.Module):
         frequencies = torch.exp(-math.log(10_000.0) * torch.arange(half, device=timestep.device) / half)
         angles = timestep[..., None] * frequencies
         features = torch.cat([angles.cos(), angles.sin()], dim=-1)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))
+        return self.mlp(features.to(self.mlp.get_parameter("0.weight").dtype))
 
 
 class CaptionMlp(nn.Module):

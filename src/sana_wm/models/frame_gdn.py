@@ -30,7 +30,7 @@ class ShortConv(nn.Module):
 
 
 class CameraFeatures(NamedTuple):
-    """Camera branch after the ray transforms: q, k, v (B,N,h,D) float32 and how much the transform grew |k|^2, (B,N,h)."""
+    """Camera branch after the ray transforms: q, k, v (B,N,h,D) float32 and the growth of |k|^2 in it, (B,N,h)."""
 
     q: Tensor
     k: Tensor
@@ -66,8 +66,8 @@ class FrameGatedDeltaNet(DualBranchAttention):
         cos, sin = context.cos[:, None], context.sin[:, None]
         q_rotated, k_rotated = rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin)
         beta, decay = self.gates(u)
-        frames = [_by_frame(x, u.shape[1]) for x in (q, k, v.float(), q_rotated, k_rotated)]
-        out = gated_delta_rule(*frames, beta, decay)
+        q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in (q, k, v.float(), q_rotated, k_rotated))
+        out = gated_delta_rule(q, k, v, q_rotated, k_rotated, beta, decay)
         return _to_tokens(out).to(u.dtype)
 
     def camera_features(self, u: Tensor, context: BlockContext) -> CameraFeatures:
@@ -81,7 +81,7 @@ class FrameGatedDeltaNet(DualBranchAttention):
         return CameraFeatures(context.rays.query(q), moved, context.rays.key_value(v), after / before)
 
     def discounted_beta(self, beta: Tensor, inflation: Tensor) -> Tensor:
-        """Divide a frame's beta (B,h,T,S) by the mean growth of its keys, so that moved keys do not overwrite the state."""
+        """A frame's beta (B,h,T,S) over the mean growth of its keys, so that moved keys do not overwrite the state."""
         mean_inflation = inflation.unflatten(1, beta.shape[2:]).mean(2).permute(0, 2, 1)
         return beta / mean_inflation.clamp_min(1.0)[..., None]
 

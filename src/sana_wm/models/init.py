@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from sana_wm.models.embeddings import RMSNorm
 from sana_wm.models.frame_gdn import FrameGatedDeltaNet
 from sana_wm.models.transformer import SanaWMTransformer
 
@@ -18,7 +19,7 @@ UNIT_SILU = 1.278464542761074
 
 @torch.no_grad()
 def init_transformer(model: SanaWMTransformer, generator: torch.Generator) -> None:
-    """Draw all weights in place. Gates start near plain linear attention, the camera branch starts silent."""
+    """Set every weight, whatever the memory held: gates near plain linear attention, the camera branch silent."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight, generator=generator)
@@ -26,6 +27,8 @@ def init_transformer(model: SanaWMTransformer, generator: torch.Generator) -> No
                 module.bias.zero_()
         elif isinstance(module, nn.Conv2d):
             _conv_default(module, generator)
+        elif isinstance(module, RMSNorm):
+            module.weight.fill_(1.0)
     _embeddings(model, generator)
     table_std = model.config.width**-0.5
     for block in model.blocks:
@@ -71,13 +74,13 @@ def _embeddings(model: SanaWMTransformer, generator: torch.Generator) -> None:
     patch = model.x_embedder.proj
     nn.init.xavier_uniform_(patch.weight.view(patch.out_channels, -1), generator=generator)
     _uniform(patch.bias, patch.in_channels, generator)
-    time = model.t_embedder.mlp
+    time = (model.t_embedder.mlp.get_parameter(f"{i}.weight") for i in (0, 2))
     caption = model.y_embedder.y_proj
-    for linear in (time[0], time[2], model.t_block[1], caption.fc1, caption.fc2):
-        linear.weight.normal_(0, 0.02, generator=generator)
+    for weight in (*time, model.t_block.get_parameter("1.weight"), caption.fc1.weight, caption.fc2.weight):
+        weight.normal_(0, 0.02, generator=generator)
     # Zero here, Xavier in every block's plucker_proj: silent at the start, and still able to learn.
-    model.plucker_embedder.proj.weight.zero_()
-    model.plucker_embedder.proj.bias.zero_()
+    for parameter in model.plucker_embedder.parameters():
+        parameter.zero_()
     model.y_embedder.y_embedding.normal_(0, model.config.caption_channels**-0.5, generator=generator)
 
 

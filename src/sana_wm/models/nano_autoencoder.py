@@ -9,7 +9,7 @@ chunk with a constant state (:class:`TemporalState`) and give the same numbers a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -253,19 +253,24 @@ class NanoAutoencoder(nn.Module):
         latents = (torch.cat(parts, dim=1) - _over_channels(self.latents_mean)) / _over_channels(self.latents_std)
         return latents.transpose(1, 2)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
         """Normalised latents (B, C, T, H, W) -> video (B, 3, 8(T-1)+1, 16H, 16W) float32 in [-1, 1]."""
+        total, parts = latents.shape[2], []
+        for index, part in enumerate(self.decode_segments(latents), start=1):
+            parts.append(part)
+            if progress is not None:
+                progress(min(index * CHUNK, total), total)
+        return torch.cat(parts, dim=2)
+
+    @torch.no_grad()
+    def decode_segments(self, latents: Tensor) -> Iterator[Tensor]:
+        """The same video piece by piece, (B, 3, f, 16H, 16W) each, in constant memory."""
         raw = latents.transpose(1, 2) * _over_channels(self.latents_std) + _over_channels(self.latents_mean)
         raw = raw.to(self.decoder.conv_in.weight.dtype)
-        state = TemporalState()
-        total, done, parts = raw.shape[1], 0, []
+        state, skip = TemporalState(), self.temporal_stride - 1
         for chunk in raw.split(CHUNK, dim=1):
-            parts.append(self.decoder(chunk, state.rewind()).float().clamp_(-1, 1))
-            done += chunk.shape[1]
-            if progress is not None:
-                progress(done, total)
-        return torch.cat(parts, dim=1)[:, self.temporal_stride - 1 :].transpose(1, 2)
+            yield self.decoder(chunk, state.rewind()).float().clamp_(-1, 1)[:, skip:].transpose(1, 2)
+            skip = 0
 
 
 def _pad_first(frames: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
 """The hybrid diffusion transformer (spec 10): one module for every size.
 
-Parameter names are the published checkpoint's keys. Published keys that no computation reads (`pos_embed`, `recall_gate`,
-`raymap_embedder`, the gates of softmax blocks) are not parameters here; `checkpoints.layout` knows them.
+Parameter names are the published checkpoint's keys. Published keys that no computation reads (`pos_embed`,
+`recall_gate`, `raymap_embedder`, the gates of softmax blocks) are not parameters here; `checkpoints.layout` knows them.
 
 Tokens travel as (B, T, S, width), ordered (t, y, x).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,8 @@ class FinalLayer(nn.Module):
 class SanaWMTransformer(nn.Module):
     """Velocity of noisy video latents under a caption and a camera path."""
 
+    blocks: Sequence[Block]
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
@@ -78,7 +80,8 @@ class SanaWMTransformer(nn.Module):
         self.y_embedder = CaptionEmbedder(config.caption_channels, config.caption_tokens, width)
         self.attention_y_norm = RMSNorm(width, CAPTION_NORM_EPS)
         self.plucker_embedder = PatchEmbed(config.plucker_channels, width)
-        self.blocks = nn.ModuleList(Block(config, softmax=config.is_softmax(i)) for i in range(config.depth))
+        blocks = nn.ModuleList(Block(config, softmax=config.is_softmax(i)) for i in range(config.depth))
+        self.blocks = blocks  # type: ignore[assignment]  # a ModuleList does not say what it holds
         self.final_layer = FinalLayer(config)
 
     @property

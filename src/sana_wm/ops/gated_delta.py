@@ -40,7 +40,7 @@ def scan(erase: Tensor, write: Tensor, decay: Tensor, initial: Tensor | None = N
     The transition is formed in float32; in bf16 the identity would swallow most of `erase`.
 
     Args:
-        erase: (..., T, D, D); write: (..., T, D, Dv); decay: (..., T).
+        erase: (..., T, D, D); write: (..., T, D, Dv); decay: (..., T); any number of leading axes, also none.
         initial: (..., D, Dv), zero when None.
 
     Returns:
@@ -50,15 +50,14 @@ def scan(erase: Tensor, write: Tensor, decay: Tensor, initial: Tensor | None = N
         dtype = torch.promote_types(write.dtype, torch.float32)
         identity = torch.eye(erase.shape[-1], device=erase.device, dtype=dtype)
         transition = decay.to(dtype)[..., None, None] * (identity - erase.to(dtype))
-        lead = write.shape[:-3]
         start = torch.zeros_like(write[..., 0, :, :], dtype=dtype) if initial is None else initial.to(dtype)
-        states = affine_scan(_time_first(transition), _time_first(write.to(dtype)), start.flatten(0, -3))
-        return states.unflatten(1, lead).movedim(0, -3)
+        states = affine_scan(_time_first(transition), _time_first(write.to(dtype)), start[None].flatten(0, -3))
+        return states.unflatten(1, (1, *write.shape[:-3])).squeeze(1).movedim(0, -3)
 
 
 def _time_first(x: Tensor) -> Tensor:
     """(..., T, D, Dv) -> (T, all leading axes together, D, Dv), contiguous."""
-    return x.movedim(-3, 0).flatten(1, -3).contiguous()
+    return x[None].movedim(-3, 0).flatten(1, -3).contiguous()  # there may be no leading axis but this one
 
 
 @torch.library.custom_op("sana_wm::affine_scan", mutates_args=())

@@ -6,7 +6,6 @@ follows from the step, so a resumed run rebuilds exactly what was there.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
@@ -17,8 +16,6 @@ from sana_wm.geometry.poses import relative_to_first
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.training.sources import ClipBatch, ClipSource, to_video
-
-logger = logging.getLogger(__name__)
 
 ENCODED_AT_ONCE = 2048
 """Frames sent through the encoder together."""
@@ -69,7 +66,7 @@ class LatentBank:
         """`batch` random clips, cut to their first `num_frames` frames; `generator` on the CPU."""
         assert self._ring is not None
         filled = min(self.written, self.capacity)
-        index = torch.randint(filled, (batch,), generator=generator).to(self._ring.latents.device)
+        index = torch.randint(filled, (batch,), generator=generator).to(self._ring.latents.device, non_blocking=True)
         frames = (num_frames - 1) // self.codec.temporal_stride + 1
         r = self._ring
         return LatentBatch(
@@ -85,7 +82,7 @@ class LatentBank:
         at_once = max(1, ENCODED_AT_ONCE // self.num_frames)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             latents = torch.cat([self.codec.encode(to_video(part)) for part in clips.frames.split(at_once)])
-        ids = self.text.tokenize(clips.captions).to(device)
+        ids = self.text.tokenize(clips.captions).to(device, non_blocking=True)
         return LatentBatch(latents.float(), relative_to_first(clips.c2w), clips.intrinsics, ids)
 
     def _put(self, first: int, batch: LatentBatch) -> None:
@@ -93,7 +90,7 @@ class LatentBank:
             half = batch.latents.half() if batch.latents.is_cuda else batch.latents
             parts = (half, batch.c2w, batch.intrinsics, batch.captions)
             self._ring = LatentBatch(*(_room(x, self.capacity) for x in parts))
-        slots = (torch.arange(first, first + len(batch.latents)) % self.capacity).to(batch.latents.device)
+        slots = torch.arange(first, first + len(batch.latents), device=batch.latents.device) % self.capacity
         r = self._ring
         for ring, new in zip(
             (r.latents, r.c2w, r.intrinsics, r.captions),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.recipe import OptimizerRecipe
 
 
@@ -37,11 +38,15 @@ class Ema:
 
 
 class Optimizer:
-    """AdamW over one module with clipping and an EMA; its state is a flat dictionary of tensors."""
+    """AdamW over one module with clipping and an EMA; its state is a flat dictionary of tensors.
 
-    def __init__(self, module: nn.Module, recipe: OptimizerRecipe) -> None:
+    All `peers` take the same step, along the mean of their gradients.
+    """
+
+    def __init__(self, module: nn.Module, recipe: OptimizerRecipe, peers: Peers = ALONE) -> None:
         self.module = module
         self.recipe = recipe
+        self.peers = peers
         fused = next(module.parameters()).is_cuda
         self.adamw = torch.optim.AdamW(_decay_groups(module, recipe), lr=recipe.lr, betas=recipe.betas, fused=fused)
         self.ema = Ema(module, recipe.ema)
@@ -49,6 +54,7 @@ class Optimizer:
     def step(self, loss: Tensor, step: int) -> Tensor:
         """Backward, clip, update. Returns the gradient norm before clipping, still on the device."""
         loss.backward()
+        self.peers.average_gradients(self.module.parameters())
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
         for group in self.adamw.param_groups:
             group["lr"] = learning_rate(self.recipe, step)

@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sana_wm.errors import InputError
+from sana_wm.training.parallel import ALONE, Peers
 
 logger = logging.getLogger(__name__)
 
@@ -106,31 +107,39 @@ def resume(stage: Stage, directory: Path) -> int:
     return step
 
 
-def run_stage(stage: Stage, directory: Path, *, stop: Stop, save_every: int, log_every: int) -> bool:
+def run_stage(
+    stage: Stage, directory: Path, *, stop: Stop, save_every: int, log_every: int, peers: Peers = ALONE
+) -> bool:
     """Train `stage` to its last step, from where it was left. True when it is finished, False when stopped before.
 
     Writes `directory`/log.jsonl, one line every `log_every` steps, and a checkpoint every `save_every` and at the end.
+    Of several `peers` one writes, and all stop after the same step when one is asked to.
 
     Raises:
         FloatingPointError: a logged number is not finite; nothing is saved from then on.
     """
     directory.mkdir(parents=True, exist_ok=True)
     step = resume(stage, directory)
-    _cut_log(directory / "log.jsonl", step)
+    log_path = directory / "log.jsonl" if peers.leads else Path(os.devnull)
+    if peers.leads:
+        _cut_log(log_path, step)
+    peers.wait()  # all have read the checkpoint before it can be replaced
     started, first = time.monotonic(), step
     saved = step
-    stopping = stop.due()  # asked once a step, so that nothing is saved unseen
+    stopping = peers.any(stop.due())  # asked once a step, so that nothing is saved unseen
     with (
-        (directory / "log.jsonl").open("a", encoding="utf-8") as log,
-        tqdm(total=stage.steps, initial=step, desc=stage.name, unit="step", mininterval=5.0) as bar,
+        log_path.open("a", encoding="utf-8") as log,
+        tqdm(
+            total=stage.steps, initial=step, desc=stage.name, unit="step", mininterval=5.0, disable=not peers.leads
+        ) as bar,
     ):
         while step < stage.steps and not stopping:
             scalars = stage.step(step)
             step += 1
             bar.update()
-            stopping = stop.due()
+            stopping = peers.any(stop.due())
             if step % log_every == 0 or step % save_every == 0 or step == stage.steps or stopping:
-                metrics = {name: float(value) for name, value in scalars.items()}
+                metrics = peers.mean(scalars)
                 if not all(math.isfinite(value) for value in metrics.values()):
                     raise FloatingPointError(
                         f"{stage.name}: step {step} gave {metrics}; the last good checkpoint is kept"
@@ -143,11 +152,17 @@ def run_stage(stage: Stage, directory: Path, *, stop: Stop, save_every: int, log
                 log.flush()
                 bar.set_postfix({k: f"{v:.4g}" for k, v in metrics.items()})
             if step % save_every == 0:
-                save_checkpoint(directory, step, stage.state_tensors())
+                _save(stage, directory, step, peers)
                 saved = step
     if saved != step:
-        save_checkpoint(directory, step, stage.state_tensors())
+        _save(stage, directory, step, peers)
     return step >= stage.steps
+
+
+def _save(stage: Stage, directory: Path, step: int, peers: Peers) -> None:
+    if peers.leads:
+        save_checkpoint(directory, step, stage.state_tensors())
+    peers.wait()
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from sana_wm.errors import InputError
 from sana_wm.models.config import NanoAutoencoderConfig, NanoTextConfig, PipelineSettings, TransformerConfig
-from sana_wm.training.settings import build
+from sana_wm.settings import config_from_dict
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -86,8 +86,10 @@ class WorldRecipe:
     camera_dropout: probability that a step runs without cameras.
     lengths: the mixture of clip lengths.
     bank_clips: latents kept for each bank length in frames.
-    bank_refresh: clips of the shortest bank replaced by new ones each step.
+    bank_refresh: clips of the shortest bank replaced by new ones every `bank_every` steps.
     compile_frames: clip lengths whose blocks are compiled on a GPU.
+    camera_init: "silent" camera paths do nothing until they have learned something, "open" ones act from the first
+        step on; see `start.open_cameras`. A run that starts from a trained model has that model's.
     """
 
     model: TransformerConfig
@@ -100,6 +102,8 @@ class WorldRecipe:
     bank_refresh: int
     compile_frames: tuple[int, ...]
     optimizer: OptimizerRecipe
+    bank_every: int = 1
+    camera_init: Literal["silent", "open"] = "silent"
 
     def __post_init__(self) -> None:
         """What would fail in the middle of a run fails here."""
@@ -119,6 +123,8 @@ class WorldRecipe:
         capacity = self.bank_clips[min(self.bank_clips)]
         if not 1 <= self.bank_refresh <= capacity:
             raise InputError(f"world.bank_refresh is {self.bank_refresh}; the shortest bank allows 1 to {capacity}")
+        if self.bank_every < 1:
+            raise InputError(f"world.bank_every is {self.bank_every}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -146,6 +152,27 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def shared_by(self, processes: int) -> Recipe:
+        """The part of one of `processes` that train together: of every batch, bank and refresh its share of the clips.
+
+        Raises:
+            InputError: something cannot be dealt out evenly.
+        """
+
+        def share(count: int, name: str) -> int:
+            if count % processes:
+                raise InputError(f"{name} is {count}; {processes} processes need a multiple of {processes}")
+            return count // processes
+
+        autoencoder = replace(self.autoencoder, batch=share(self.autoencoder.batch, "autoencoder.batch"))
+        world = replace(
+            self.world,
+            lengths=tuple(replace(x, batch=share(x.batch, "a batch of world.lengths")) for x in self.world.lengths),
+            bank_clips={f: share(clips, f"world.bank_clips of {f}") for f, clips in self.world.bank_clips.items()},
+            bank_refresh=share(self.world.bank_refresh, "world.bank_refresh"),
+        )
+        return replace(self, autoencoder=autoencoder, world=world)
+
 
 def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
     """Read a packaged recipe by name or a YAML file by path; `overrides` are `a.b=value` with YAML values.
@@ -171,8 +198,7 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
         except yaml.YAMLError as error:
             raise InputError(f"override {override!r}: not valid YAML: {_one_line(error)}") from error
         _set(values, key.split("."), value, override)
-    recipe: Recipe = build(Recipe, values, str(path))
-    return recipe
+    return config_from_dict(Recipe, values, str(path))
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sana_wm.data.recorded import RecordedClip
+from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.worlds.procedural import Renderer, SceneAndPath, draw, render_drawn
 from sana_wm.worlds.splits import split_seed
 
@@ -41,7 +42,9 @@ class ClipBatch:
     captions: list[str]
 
     def to(self, device: torch.device) -> ClipBatch:
-        return ClipBatch(self.frames.to(device), self.c2w.to(device), self.intrinsics.to(device), self.captions)
+        """A copy on `device`, under way: frames in pinned memory do not make the GPU finish its work first."""
+        frames, c2w, intrinsics = (x.to(device, non_blocking=True) for x in (self.frames, self.c2w, self.intrinsics))
+        return ClipBatch(frames, c2w, intrinsics, self.captions)
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class ClipSource:
         recorded: recorded clips by their length in frames.
         recorded_share: fraction of every batch taken from them, where there are any that are long enough.
         workers: processes that draw scenes and paths; 0 draws in this process, when a batch is asked for.
+        peers: the processes of the run, between which the batches of a stream are dealt out in turn.
     """
 
     def __init__(
@@ -73,6 +77,7 @@ class ClipSource:
         seed: int,
         workers: int = 0,
         split: str = "train",
+        peers: Peers = ALONE,
     ) -> None:
         self.renderer = renderer
         self.size = (height, width)
@@ -82,6 +87,7 @@ class ClipSource:
         self.seed = seed
         self.split = split
         self.workers = workers
+        self.peers = peers
         self._drawers: Executor = _SameThread()
         self._readers: Executor = _SameThread()
         if workers:
@@ -94,12 +100,16 @@ class ClipSource:
         self._readers.shutdown(cancel_futures=True)
 
     def batches(self, stream: str, start: int, size: int, num_frames: int) -> Iterator[ClipBatch]:
-        """Batches start, start + 1, ... of `size` clips of `num_frames` frames from one of `STREAMS`, on the device."""
+        """Batches start, start + 1, ... of `size` clips of `num_frames` frames from one of `STREAMS`, on the device.
+
+        Batch n of all peers together is batch n of a run of one process with as many clips as they all have.
+        """
         pending: deque[_Prepared] = deque()
         index = start
         while True:
             while len(pending) < (LOOKAHEAD if self.workers else 1):
-                pending.append(self._prepare(stream, index, size, num_frames))
+                number = index * self.peers.size + self.peers.rank
+                pending.append(self._prepare(stream, number, size, num_frames))
                 index += 1
             yield self._finish(pending.popleft())
 
@@ -127,6 +137,8 @@ class ClipSource:
         clips = [pool[i] for i in random.integers(len(pool), size=count)]
         windows = [c.window(int(random.integers(len(c.frames) - num_frames + 1)), num_frames) for c in clips]
         frames, c2w, intrinsics = (torch.stack(parts) for parts in zip(*windows, strict=True))
+        if self.device.type == "cuda":
+            frames = frames.pin_memory()
         return ClipBatch(frames, c2w, intrinsics, [clip.caption for clip in clips])
 
     def _finish(self, prepared: _Prepared) -> ClipBatch:

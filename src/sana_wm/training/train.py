@@ -1,9 +1,8 @@
-"""A whole recipe, from nothing to a model directory. Every part picks up where an earlier run left it."""
+"""A whole recipe, from first weights to a model directory. Every part picks up where an earlier run left it."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 from contextlib import closing
 from pathlib import Path
@@ -13,67 +12,110 @@ import torch
 
 from sana_wm.checkpoints.components import Components
 from sana_wm.checkpoints.save import save_pretrained
+from sana_wm.data.recorded import read_clips
 from sana_wm.errors import InputError
+from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.training.autoencoder import AutoencoderStage
+from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.progress import Stop, run_stage
 from sana_wm.training.recipe import Recipe
 from sana_wm.training.record import record_doom
 from sana_wm.training.sources import ClipSource
+from sana_wm.training.start import Start, load_start
 from sana_wm.training.world import WorldStage
 from sana_wm.worlds.procedural import Renderer
 
-logger = logging.getLogger(__name__)
 
-
-def train(recipe: Recipe, directory: Path, *, device: torch.device, stop: Stop, workers: int) -> Path | None:
+def train(
+    recipe: Recipe,
+    directory: Path,
+    *,
+    device: torch.device,
+    stop: Stop,
+    workers: int,
+    init: str | None = None,
+    peers: Peers = ALONE,
+) -> Path | None:
     """Run `recipe` in `directory`.
 
     Args:
         stop: when to leave early; what was reached is saved.
-        workers: processes that draw scenes and record clips.
+        workers: processes that draw scenes and record clips, for each of the peers.
+        init: a trained model to go on from; see :func:`~sana_wm.training.start.load_start`. With no steps for the
+            autoencoder, its codec is kept as it is.
+        peers: the processes that share this run, all called alike. An interrupted run may go on with another number
+            of them, but only with the same number it ends as if it had not been interrupted.
 
     Returns:
         The finished model directory, or None when stopped before.
 
     Raises:
-        InputError: the directory holds a run of a different recipe.
+        InputError: the directory holds a run of a different recipe, `init` does not fit this one, or a batch cannot be
+            dealt out to the peers evenly.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    _keep_recipe(recipe, directory)
+    start = None if init is None else load_start(init, recipe)
+    if start is None and recipe.autoencoder.optimizer.steps < 1:
+        raise InputError("autoencoder.optimizer.steps is 0 and there is no model to take a codec from; give --init")
+    part = recipe.shared_by(peers.size)
+    if peers.leads:
+        directory.mkdir(parents=True, exist_ok=True)
+        _keep_recipe(recipe, start, directory)
     torch.set_float32_matmul_precision("high")
-    with closing(_source(recipe, directory, device, workers)) as source, stop.on_signals():
-        autoencoder = AutoencoderStage(recipe.autoencoder, source, seed=recipe.seed, device=device)
-        stages = {"save_every": recipe.save_every, "log_every": recipe.log_every}
-        if not run_stage(autoencoder, directory / autoencoder.name, stop=stop, **stages):
+    with stop.on_signals(), closing(_source(recipe, directory, device, workers, stop, peers)) as source:
+        codec = _codec(part, directory, source, stop, start, peers)
+        if codec is None:
             return None
-        codec = autoencoder.finished()
-        del autoencoder
         size = (recipe.data.height, recipe.data.width)
-        world = WorldStage(recipe.world, source, codec, size=size, seed=recipe.seed, device=device)
-        if not run_stage(world, directory / world.name, stop=stop, **stages):
+        shared: dict[str, Any] = {"seed": recipe.seed, "device": device, "peers": peers, "start": start}
+        world = WorldStage(part.world, source, codec, size=size, **shared)
+        plan = {"save_every": recipe.save_every, "log_every": recipe.log_every}
+        if not run_stage(world, directory / world.name, stop=stop, peers=peers, **plan):
             return None
         model = world.finished()
-        parts = Components(model.transformer, codec, model.text, recipe.pipeline)
-        save_pretrained(directory / "model", parts, overwrite=True)
-        save_pretrained(directory / "model_int8", parts, storage="int8", overwrite=True)
+        if peers.leads:
+            parts = Components(model.transformer, codec, model.text, recipe.pipeline)
+            save_pretrained(directory / "model", parts, overwrite=True)
+            save_pretrained(directory / "model_int8", parts, storage="int8", overwrite=True)
+        peers.wait()
     return directory / "model"
 
 
-def _source(recipe: Recipe, directory: Path, device: torch.device, workers: int) -> ClipSource:
+def _codec(
+    recipe: Recipe, directory: Path, source: ClipSource, stop: Stop, start: Start | None, peers: Peers
+) -> NanoAutoencoder | None:
+    """The trained or given codec, or None when stopped before its training was over."""
+    if start is not None and recipe.autoencoder.optimizer.steps < 1:
+        return start.codec.to(source.device)
+    codec = None if start is None else start.codec
+    stage = AutoencoderStage(
+        recipe.autoencoder, source, seed=recipe.seed, device=source.device, start=codec, peers=peers
+    )
+    plan = {"save_every": recipe.save_every, "log_every": recipe.log_every}
+    done = run_stage(stage, directory / stage.name, stop=stop, peers=peers, **plan)
+    return stage.finished() if done else None
+
+
+def _source(
+    recipe: Recipe, directory: Path, device: torch.device, workers: int, stop: Stop, peers: Peers
+) -> ClipSource:
+    """Clips for all stages; when `stop` came while they were recorded, they are not all there, and none is used."""
     data = recipe.data
-    recorded = {
-        frames: record_doom(
-            directory / "doom" / f"{frames}",
-            split="train",
-            num_clips=clips,
-            num_frames=frames,
-            height=data.height,
-            width=data.width,
-            seed=recipe.seed + frames,
-            workers=workers,
-        )
-        for frames, clips in data.doom_clips.items()
-    }
+    folder = directory / "doom"
+    if peers.leads:
+        for frames, clips in data.doom_clips.items():
+            record_doom(
+                folder / f"{frames}",
+                split="train",
+                num_clips=clips,
+                num_frames=frames,
+                height=data.height,
+                width=data.width,
+                seed=recipe.seed + frames,
+                workers=workers,
+                stop=stop.due,
+            )
+    peers.wait()
+    recorded = {frames: read_clips(folder / f"{frames}", clips) for frames, clips in data.doom_clips.items()}
     return ClipSource(
         Renderer(),
         height=data.height,
@@ -83,17 +125,21 @@ def _source(recipe: Recipe, directory: Path, device: torch.device, workers: int)
         recorded_share=data.doom_share,
         seed=recipe.seed,
         workers=workers,
+        peers=peers,
     )
 
 
-def _keep_recipe(recipe: Recipe, directory: Path) -> None:
+def _keep_recipe(recipe: Recipe, start: Start | None, directory: Path) -> None:
     """Write the recipe beside the run. Another one may train differently, but no other model or size of picture."""
     path = directory / "recipe.json"
-    wanted = json.loads(json.dumps(recipe.to_dict()))
+    wanted = json.loads(json.dumps(recipe.to_dict() | {"init": None if start is None else start.record()}))
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
         if _model_part(found) != _model_part(wanted):
             raise InputError(f"{directory} holds a run of another model; choose another directory, or delete it")
+        if _first_weights(found) != _first_weights(wanted):
+            before = (found.get("init") or {}).get("model", "nothing")
+            raise InputError(f"{directory} holds a run that started from {before}; give the same --init, or delete it")
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
     os.replace(partial, path)
@@ -102,3 +148,7 @@ def _keep_recipe(recipe: Recipe, directory: Path) -> None:
 def _model_part(recipe: dict[str, Any]) -> tuple[object, ...]:
     size = recipe["data"]["height"], recipe["data"]["width"]
     return recipe["seed"], size, recipe["autoencoder"]["model"], recipe["world"]["model"], recipe["world"]["text"]
+
+
+def _first_weights(recipe: dict[str, Any]) -> object:
+    return (recipe.get("init") or {}).get("sha256")

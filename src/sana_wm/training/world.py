@@ -10,13 +10,15 @@ from torch import Tensor, nn
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.models.init import init_transformer
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
-from sana_wm.models.nano_text import NanoTextEncoder
+from sana_wm.models.nano_text import PAD, NanoTextEncoder
 from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer
 from sana_wm.training.bank import LatentBank, LatentBatch
 from sana_wm.training.objective import add_noise, draw_sigma, velocity_loss
 from sana_wm.training.optim import Optimizer
+from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.recipe import ClipLength, WorldRecipe
 from sana_wm.training.sources import ClipSource
+from sana_wm.training.start import Start, open_cameras
 
 
 class WorldModel(nn.Module):
@@ -27,10 +29,20 @@ class WorldModel(nn.Module):
         self.text = NanoTextEncoder(recipe.text)
         self.transformer = SanaWMTransformer(recipe.model)
         init_transformer(self.transformer, generator)
+        if recipe.camera_init == "open":
+            open_cameras(self.transformer, generator)
 
 
 class WorldStage:
-    """Frame 0 stays clean and is not supervised; all other frames of a clip share one noise level."""
+    """Frame 0 stays clean and is not supervised; all other frames of a clip share one noise level.
+
+    Each peer has banks of its own. Which clip length a step has, and whether it sees cameras, all peers draw alike:
+    they have the same work, and the same weights get gradients.
+
+    Args:
+        recipe: this peer's part of it; see :meth:`~sana_wm.training.recipe.Recipe.shared_by`.
+        start: a model of the recipe's sizes to begin with; None begins from nothing.
+    """
 
     name = "world"
 
@@ -43,12 +55,18 @@ class WorldStage:
         size: tuple[int, int],
         seed: int,
         device: torch.device,
+        start: Start | None = None,
+        peers: Peers = ALONE,
     ) -> None:
         self.recipe, self.seed, self.device, self.size, self.codec = recipe, seed, device, size, codec
+        self.peers = peers
         self.steps = recipe.optimizer.steps
         torch.manual_seed(seed)  # PyTorch's layer defaults draw from the global generator
         self.model = WorldModel(recipe, torch.Generator().manual_seed(seed)).to(device)
-        self.optimizer = Optimizer(self.model, recipe.optimizer)
+        if start is not None:
+            self.model.transformer.load_state_dict(start.transformer.state_dict())
+            self.model.text.load_state_dict(start.text.state_dict())
+        self.optimizer = Optimizer(self.model, recipe.optimizer, peers)
         shortest = min(recipe.bank_clips)
         self.banks = {
             frames: LatentBank(
@@ -62,13 +80,18 @@ class WorldStage:
             )
             for frames, capacity in recipe.bank_clips.items()
         }
-        # Compiling has to pay for itself, so only the lengths that are trained most run compiled blocks.
-        self._compiled: RunBlock = torch.compile(Block.forward, dynamic=False)
+        self._compiled: RunBlock | None = None
+        if device.type == "cuda" and recipe.compile_frames:
+            # Compiling has to pay for itself, so only the lengths that are trained most run compiled blocks. Each
+            # has its graphs: two kinds of block, with and without cameras.
+            limit = 4 * len(recipe.compile_frames)
+            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
+            self._compiled = torch.compile(Block.forward, dynamic=False)
 
     def step(self, step: int) -> dict[str, Tensor]:
         length = self._length(step)
         self._fill_banks(step, length)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(self.peers.seed(self.seed * 1_000_003 + step))
         batch = self.banks[length.bank].draw(length.batch, length.frames, generator)
         loss = self._loss(batch, step)
         norm = self.optimizer.step(loss, step)
@@ -80,17 +103,17 @@ class WorldStage:
         return draw.choices(open_now, [length.share for length in open_now])[0]
 
     def _fill_banks(self, step: int, length: ClipLength) -> None:
-        """The bank of short clips is renewed a little each step; the others are filled once, when first needed."""
+        """The bank of short clips is renewed a little all the time; the others are filled once, when first needed."""
         bank = self.banks[length.bank]
         if length.bank != min(self.recipe.bank_clips):
             if bank.written == 0:
                 bank.hold(bank.capacity)
             return
         first = bank.capacity - bank.capacity % bank.group
-        bank.hold(first + step * self.recipe.bank_refresh)
+        bank.hold(first + step // self.recipe.bank_every * self.recipe.bank_refresh)
 
     def _loss(self, batch: LatentBatch, step: int) -> Tensor:
-        generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_033 + step)
+        generator = torch.Generator(self.device).manual_seed(self.peers.seed(self.seed * 1_000_033 + step))
         clean = batch.latents
         b, _, frames, height, width = clean.shape
         sigma = draw_sigma(b, self.recipe.flow_shift, generator)[:, None].repeat(1, frames)
@@ -98,17 +121,18 @@ class WorldStage:
         sigma[:, 0], supervised[:, 0] = 0.0, 0.0
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         noised = add_noise(clean, sigma, noise)
-        captions = batch.captions.clone()
-        captions[torch.rand(b, generator=generator, device=self.device) < self.recipe.caption_dropout, 1:] = 0
+        # A choice between two values, where indexing with a mask would make the CPU wait for the GPU.
+        dropped = torch.rand(b, generator=generator, device=self.device) < self.recipe.caption_dropout
+        after_begin = torch.arange(batch.captions.shape[1], device=self.device) > 0
+        captions = torch.where(dropped[:, None] & after_begin, PAD, batch.captions)
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if random.Random(self.seed * 104_729 + step).random() >= self.recipe.camera_dropout:
-            latent_hw = (height, width)
-            cameras = (
-                camera_conditions(batch.c2w, batch.intrinsics, self.size, latent_hw),
-                chunk_plucker(batch.c2w, batch.intrinsics, self.size, latent_hw),
-            )
-        compiled = self.device.type == "cuda" and batch.c2w.shape[1] in self.recipe.compile_frames
-        run_block = self._compiled if compiled else Block.__call__
+            given = (batch.c2w, batch.intrinsics, self.size, (height, width))
+            with self.device:  # tables of indices are made where they are used, for the same reason
+                cameras = (camera_conditions(*given), chunk_plucker(*given))
+        run_block: RunBlock = Block.__call__
+        if self._compiled is not None and batch.c2w.shape[1] in self.recipe.compile_frames:
+            run_block = self._compiled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             y, mask = self.model.text(captions)
             context = self.model.transformer.condition((frames, height, width), y, mask, *cameras)
