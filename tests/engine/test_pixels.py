@@ -1,0 +1,21 @@
+"""8-bit frames and codec numbers are two writings of the same picture."""
+
+from __future__ import annotations
+
+import torch
+
+from sana_wm.engine.pixels import to_levels, to_video
+
+
+def test_every_level_survives_the_way_there_and_back() -> None:
+    frames = torch.arange(256, dtype=torch.uint8).view(1, 2, 1, 8, 16).expand(-1, -1, 3, -1, -1)
+    video = to_video(frames)
+    assert video.shape == (1, 3, 2, 8, 16)
+    assert (video.min(), video.max()) == (-1, 1)
+    assert torch.equal(to_levels(video).transpose(1, 2), frames)
+
+
+def test_levels_are_rounded_and_cut_off_in_any_precision() -> None:
+    found = to_levels(torch.tensor([-3.0, -1.0, 0.6 / 127.5 - 1, 0.4 / 127.5 - 1, 1.0, 2.0]))
+    assert found.tolist() == [0, 0, 1, 0, 255, 255]
+    assert to_levels(torch.tensor([1.0, -1.0], dtype=torch.bfloat16)).tolist() == [255, 0]
