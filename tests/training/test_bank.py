@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sana_wm.engine.pixels import to_video
 from sana_wm.geometry.poses import relative_to_first
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.training.bank import LatentBank, LatentBatch
-from sana_wm.training.sources import to_video
 from tests.training import tiny
 
 FRAMES = 9

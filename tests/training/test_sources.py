@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from sana_wm.data.recorded import RecordedClip, read_clips, write_clip
+from sana_wm.engine.pixels import to_video
 from sana_wm.training.parallel import Peers
-from sana_wm.training.sources import STREAMS, ClipBatch, ClipSource, to_video
+from sana_wm.training.sources import STREAMS, ClipBatch, ClipSource
 from sana_wm.worlds.clip import WorldClip
 from sana_wm.worlds.procedural import Renderer, clips
 from tests.training.tiny import CPU

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from sana_wm.data.recorded import RecordedClip
+from sana_wm.engine.pixels import to_video
 from sana_wm.errors import InputError
 from sana_wm.training.autoencoder import AutoencoderStage, reconstruction_loss
 from sana_wm.training.progress import Stop, run_stage
 from sana_wm.training.recipe import Recipe
-from sana_wm.training.sources import ClipSource, to_video
+from sana_wm.training.sources import ClipSource
 from sana_wm.training.world import WorldStage
 from tests.training import tiny
 from tests.training.tiny import assert_same, log, stopped_after

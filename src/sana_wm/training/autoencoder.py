@@ -8,11 +8,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sana_wm.engine.pixels import to_video
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.recipe import AutoencoderRecipe
-from sana_wm.training.sources import ClipSource, to_video
+from sana_wm.training.sources import ClipSource
 
 STATISTICS_BATCHES = 12
 """Batches over which mean and deviation of the latents are taken."""

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sana_wm.engine.pixels import to_video
 from sana_wm.geometry.poses import relative_to_first
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
-from sana_wm.training.sources import ClipBatch, ClipSource, to_video
+from sana_wm.training.sources import ClipBatch, ClipSource
 
 ENCODED_AT_ONCE = 2048
 """Frames sent through the encoder together."""

@@ -157,11 +157,6 @@ class ClipSource:
         )
 
 
-def to_video(frames: Tensor) -> Tensor:
-    """uint8 (B, F, 3, H, W) -> float (B, 3, F, H, W) in [-1, 1], what codecs take."""
-    return frames.transpose(1, 2).float().div_(127.5).sub_(1)
-
-
 def _start_worker() -> None:
     """Ctrl-C in the terminal reaches every process; only the trainer answers it, and still needs data for its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
