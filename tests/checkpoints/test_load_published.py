@@ -29,14 +29,17 @@ def published() -> PublishedConfig:
     return replace(tiny_published(WIDE), chi_prompt=tuple(PREFIX.split("\n")), height=64, width=64)
 
 
+def write_published_model(folder: Path) -> Path:
+    """As a user would have it: everything beside each other."""
+    save_published(folder, tiny_transformer(WIDE), published(), codec=Ltx2Codec(tiny_vae()))
+    tiny_gemma("Gemma2ForCausalLM").save_pretrained(folder / "text_encoder")
+    tiny_tokenizer().save_pretrained(folder / "text_encoder")
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As a user would have it: everything beside each other."""
-    save_published(tmp_path / "model", tiny_transformer(WIDE), published(), codec=Ltx2Codec(tiny_vae()))
-    text = tmp_path / "model" / "text_encoder"
-    tiny_gemma("Gemma2ForCausalLM").save_pretrained(text)
-    tiny_tokenizer().save_pretrained(text)
-    return tmp_path / "model"
+    return write_published_model(tmp_path / "model")
 
 
 def test_all_parts_load_and_work_together(folder: Path) -> None:
