@@ -83,7 +83,9 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
     assert camera.rays is not None
     u = frames_of(t["in.x"], c)
     beta, decay = attn.gates(u)
-    features = attn.camera_features(u, camera)
+    features = attn.camera_features(u, camera.rays)
+    camera_read = attn.branches(u, camera)[1]
+    assert camera_read is not None
     cam_beta = attn.discounted_beta(beta, features.inflation)
     by_frame = [x.unflatten(1, (c["T"], -1)).permute(0, 3, 1, 2, 4) for x in features[:3]]
     states = bidirectional_scan(*write_terms(by_frame[1], by_frame[2], cam_beta), decay)
@@ -92,7 +94,7 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
         "beta": beta,
         "decay": decay,
         "k_after_conv": attn.conv_k(attn.qkv(u).chunk(3, -1)[1]).flatten(1, 2),
-        "main_raw": attn.main_branch(u, plain).flatten(1, 2),
+        "main_raw": attn.branches(u, plain)[0].flatten(1, 2),
         "main_only": attn(u, plain).flatten(1, 2),
         "cam_q": features.q.permute(0, 2, 3, 1),
         "cam_k": features.k.permute(0, 2, 3, 1),
@@ -100,7 +102,7 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
         "cam_inflation_sq": features.inflation.transpose(1, 2),
         "cam_beta": cam_beta,
         "cam_scan": scan.transpose(-1, -2),
-        "cam_raw": attn.camera_branch(u, camera).flatten(1, 2),
+        "cam_raw": camera_read.flatten(1, 2),
         "full": attn(u, camera).flatten(1, 2),
     }
     for name, value in actual.items():
@@ -148,9 +150,11 @@ def softmax(fixture: Fixture) -> Iterator[Check]:
     load(attn, weights)
     context = unit_context(c, t["in.camera_conditions"], c["d"] // c["heads"])
     u = frames_of(t["in.x"], c)
+    main, camera = attn.branches(u, context)
+    assert camera is not None
     actual = {
-        "main_raw": attn.main_branch(u, context),
-        "cam_raw": attn.camera_branch(u, context),
+        "main_raw": main,
+        "cam_raw": camera,
         "full": attn(u, context),
     }
     # The bf16 outputs are the release's rounding of q, k, v; we attend in float32, within their looser tolerance.

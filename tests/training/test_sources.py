@@ -6,6 +6,7 @@ from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -62,14 +63,28 @@ def recorded(tmp_path: Path) -> dict[int, list[RecordedClip]]:
 
 
 def test_a_batch_is_the_world_clips_of_its_number() -> None:
-    batch = take(make(), 1, start=2)[0]
+    source = make()
+    batch = take(source, 1, start=2)[0]
     assert batch.frames.shape == (2, 9, 3, H, W)
-    first = STREAMS.index("world") * 2**29 + 2 * 2
+    place = int(np.random.default_rng(source.seed).integers(2**29))
+    first = STREAMS.index("world") * 2**29 + place + 2 * 2
     for i, clip in enumerate(clips("train", first, 2, 9, H, W, renderer=Renderer(samples=1))):
         assert torch.equal(batch.frames[i], clip.frames)
         assert torch.equal(batch.c2w[i], clip.c2w)
         assert torch.equal(batch.intrinsics[i], clip.intrinsics)
         assert batch.captions[i] == clip.caption
+
+
+def test_a_run_with_another_seed_sees_other_scenes() -> None:
+    assert not torch.equal(take(make(), 1)[0].c2w, take(make(seed=make().seed + 1), 1)[0].c2w)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_stream_walks_round_its_own_seeds(stream: str) -> None:
+    quarter = 2**29
+    seeds = make()._scene_seeds(stream, quarter - 1000, 2000)  # past the end of the quarter, wherever it began
+    assert {seed // quarter for seed in seeds} == {STREAMS.index(stream)}
+    assert len(set(seeds)) == len(seeds)
 
 
 def test_starting_later_skips_and_changes_nothing(recorded: dict[int, list[RecordedClip]]) -> None:

@@ -3,6 +3,8 @@ combined (spec 10, sections 2.2 and 9)."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from sana_wm.models.embeddings import RMSNorm
 QK_NORM_EPS = 1e-5
 
 
-class DualBranchAttention(nn.Module):
+class DualBranchAttention(nn.Module, ABC):
     """Main branch plus camera branch, gated and projected. Subclasses say how each branch mixes tokens.
 
     Tokens come and go as (B, T, S, width); heads are split as (B, N, h, D).
@@ -35,17 +37,15 @@ class DualBranchAttention(nn.Module):
         self.q_norm_cam = RMSNorm(width, QK_NORM_EPS)
         self.k_norm_cam = RMSNorm(width, QK_NORM_EPS)
 
-    def main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
-        raise NotImplementedError
-
-    def camera_branch(self, u: Tensor, context: BlockContext) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def branches(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor | None]:
+        """What both branches read, (B, T, S, width) each; no camera branch without `context.rays`."""
 
     def forward(self, u: Tensor, context: BlockContext) -> Tensor:
         """u: modulated tokens (B, T, S, width)."""
-        mixed = self.main_branch(u, context)
-        if context.rays is not None:
-            mixed = mixed + self.out_proj_cam(self.camera_branch(u, context).to(u.dtype))
+        mixed, camera = self.branches(u, context)
+        if camera is not None:
+            mixed = mixed + self.out_proj_cam(camera.to(u.dtype))
         gated = mixed.float() * F.silu(self.output_gate(u).float())
         return self.proj(gated.to(u.dtype))
 

@@ -14,6 +14,7 @@ from sana_wm.models.context import BlockContext
 from sana_wm.ops.gated_delta import gated_delta_numerator, gated_delta_rule
 from sana_wm.ops.rotary import rotate_pairs
 from sana_wm.ops.temporal_conv import symmetric_short_conv
+from sana_wm.ops.ucpe import RayFrames
 
 MIN_ENERGY = 1e-12
 
@@ -58,40 +59,41 @@ class FrameGatedDeltaNet(DualBranchAttention):
         decay = torch.exp(-torch.exp(self.A_log.float()) * rate)
         return beta.float(), decay.transpose(1, 2)
 
-    def main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
+    def branches(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor | None]:
+        beta, decay = self.gates(u)  # shared by the branches
+        camera = None if context.rays is None else self._camera_branch(u, context.rays, beta, decay)
+        return self._main_branch(u, context, beta, decay), camera
+
+    def _main_branch(self, u: Tensor, context: BlockContext, beta: Tensor, decay: Tensor) -> Tensor:
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         q = F.relu(self.q_norm(q))
         k = F.relu(self.k_norm(self.conv_k(k))) * self._key_scale(u)
         q, k, v = (self.split_heads(x) for x in (q, k, v))
         cos, sin = context.cos[:, None], context.sin[:, None]
         q_rotated, k_rotated = rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin)
-        beta, decay = self.gates(u)
         q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in (q, k, v.float(), q_rotated, k_rotated))
         out = gated_delta_rule(q, k, v, q_rotated, k_rotated, beta, decay)
         return _to_tokens(out).to(u.dtype)
 
-    def camera_features(self, u: Tensor, context: BlockContext) -> CameraFeatures:
-        assert context.rays is not None
+    def camera_features(self, u: Tensor, rays: RayFrames) -> CameraFeatures:
         q = F.relu(self.q_norm_cam(self.q_proj_cam(u)))
         k = F.relu(self.k_norm_cam(self.conv_k_cam(self.k_proj_cam(u)))) * self._key_scale(u)
         q, k, v = (self.split_heads(x) for x in (q, k, self.v_proj_cam(u)))
-        moved = context.rays.key_value(k)
+        moved = rays.key_value(k)
         before = k.square().sum(-1).clamp_min(MIN_ENERGY)
         after = moved.square().sum(-1).clamp_min(MIN_ENERGY)
-        return CameraFeatures(context.rays.query(q), moved, context.rays.key_value(v), after / before)
+        return CameraFeatures(rays.query(q), moved, rays.key_value(v), after / before)
 
     def discounted_beta(self, beta: Tensor, inflation: Tensor) -> Tensor:
         """A frame's beta (B,h,T,S) over the mean growth of its keys, so that moved keys do not overwrite the state."""
         mean_inflation = inflation.unflatten(1, beta.shape[2:]).mean(2).permute(0, 2, 1)
         return beta / mean_inflation.clamp_min(1.0)[..., None]
 
-    def camera_branch(self, u: Tensor, context: BlockContext) -> Tensor:
-        assert context.rays is not None
-        features = self.camera_features(u, context)
-        beta, decay = self.gates(u)
+    def _camera_branch(self, u: Tensor, rays: RayFrames, beta: Tensor, decay: Tensor) -> Tensor:
+        features = self.camera_features(u, rays)
         q, k, v = (_by_frame(x, u.shape[1]) for x in features[:3])
         read = gated_delta_numerator(q, k, v, self.discounted_beta(beta, features.inflation), decay)
-        moved = context.rays.output(read.permute(0, 2, 3, 1, 4).flatten(1, 2))
+        moved = rays.output(read.permute(0, 2, 3, 1, 4).flatten(1, 2))
         return moved.flatten(-2).unflatten(1, u.shape[1:3])
 
     def _key_scale(self, u: Tensor) -> float:

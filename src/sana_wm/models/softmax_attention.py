@@ -10,6 +10,7 @@ from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
 from sana_wm.ops.attention import softmax_attention
 from sana_wm.ops.rotary import rotate_pairs
+from sana_wm.ops.ucpe import RayFrames
 
 CROSS_NORM_EPS = 1e-6
 
@@ -23,7 +24,11 @@ class SoftmaxAttention(DualBranchAttention):
         self.scale_main = default if config.softmax_scale_main is None else config.softmax_scale_main
         self.scale_cam = default if config.softmax_scale_cam is None else config.softmax_scale_cam
 
-    def main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
+    def branches(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor | None]:
+        camera = None if context.rays is None else self._camera_branch(u, context.rays)
+        return self._main_branch(u, context), camera
+
+    def _main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         q, k, v = (self.split_heads(x) for x in (self.q_norm(q), self.k_norm(k), v))
         cos, sin = context.cos[:, None], context.sin[:, None]
@@ -31,14 +36,13 @@ class SoftmaxAttention(DualBranchAttention):
         out = softmax_attention(q, k, v, scale=self.scale_main)
         return out.flatten(-2).unflatten(1, u.shape[1:3]).to(u.dtype)
 
-    def camera_branch(self, u: Tensor, context: BlockContext) -> Tensor:
-        assert context.rays is not None
+    def _camera_branch(self, u: Tensor, rays: RayFrames) -> Tensor:
         v = self.v_proj_cam(u)
         q = self.split_heads(self.q_norm_cam(self.q_proj_cam(u)))
         k = self.split_heads(self.k_norm_cam(self.k_proj_cam(u)))
-        q, k = context.rays.query(q).to(v.dtype), context.rays.key_value(k).to(v.dtype)
-        moved = context.rays.key_value(self.split_heads(v)).to(v.dtype)
-        out = context.rays.output(softmax_attention(q, k, moved, scale=self.scale_cam))
+        q, k = rays.query(q).to(v.dtype), rays.key_value(k).to(v.dtype)
+        moved = rays.key_value(self.split_heads(v)).to(v.dtype)
+        out = rays.output(softmax_attention(q, k, moved, scale=self.scale_cam))
         return out.flatten(-2).unflatten(1, u.shape[1:3])
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from sana_wm.data.recorded import RecordedClip
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.worlds.procedural import Renderer, SceneAndPath, draw, render_drawn
-from sana_wm.worlds.splits import split_seed
+from sana_wm.worlds.splits import PROCEDURAL_SEEDS, split_seed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -117,14 +117,23 @@ class ClipSource:
         pool = self._pool(num_frames)
         recorded = round(size * self.recorded_share) if pool else 0
         procedural = size - recorded
-        quarter = 2**29 if self.split == "train" else 2**18
-        first = STREAMS.index(stream) * quarter + index * procedural
-        seeds = [split_seed(self.split, first + i) for i in range(procedural)]
+        seeds = self._scene_seeds(stream, index * procedural, procedural)
         groups = [seeds[i : i + DRAWN_TOGETHER] for i in range(0, procedural, DRAWN_TOGETHER)]
         return _Prepared(
             [self._drawers.submit(_draw_all, group, num_frames) for group in groups],
             self._readers.submit(self._read, stream, index, recorded, pool, num_frames) if recorded else None,
         )
+
+    def _scene_seeds(self, stream: str, first: int, count: int) -> list[int]:
+        """Seeds of clips first, first + 1, ... of a stream, which walks round its quarter of the split.
+
+        The run's seed decides where it begins: a run with another seed, such as one that goes on from this one's
+        model, sees other scenes.
+        """
+        quarter = len(PROCEDURAL_SEEDS[self.split]) // len(STREAMS)
+        begin = STREAMS.index(stream) * quarter
+        place = first + int(np.random.default_rng(self.seed).integers(quarter))
+        return [split_seed(self.split, begin + (place + i) % quarter) for i in range(count)]
 
     def _pool(self, num_frames: int) -> list[RecordedClip]:
         """Recorded clips of the shortest length that holds a window of `num_frames`."""
