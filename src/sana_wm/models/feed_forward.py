@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sana_wm.models.config import TransformerConfig
+from sana_wm.ops.depthwise_conv import depthwise_conv
 from sana_wm.ops.temporal_conv import temporal_mix
 
 
@@ -42,9 +43,9 @@ class FeedForward(nn.Module):
         """Everything before the temporal convolution; (B, T, S, C) in and out."""
         expand, reduce = self.inverted_conv.conv, self.point_conv.conv
         hidden = F.silu(F.linear(x, expand.weight.flatten(1), expand.bias))
-        # Channels stay last in memory; the permutation is only a view.
-        images = hidden.flatten(0, 1).unflatten(1, (height, width)).permute(0, 3, 1, 2)
-        images = self.depth_conv.conv(images).permute(0, 2, 3, 1).flatten(1, 2)
+        depth = self.depth_conv.conv
+        assert depth.bias is not None
+        images = depthwise_conv(hidden.flatten(0, 1), depth.weight, depth.bias, height, width)
         value, gate = images.unflatten(0, x.shape[:2]).chunk(2, dim=-1)
         return F.linear(value * F.silu(gate), reduce.weight.flatten(1))
 
