@@ -1,4 +1,4 @@
-"""AdamW, its learning-rate schedule, and the moving average of the weights."""
+"""The optimisers, their learning-rate schedule, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from sana_wm.training.muon import Muon, hidden_matrices
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.recipe import OptimizerRecipe
 
@@ -38,7 +39,9 @@ class Ema:
 
 
 class Optimizer:
-    """AdamW over one module with clipping and an EMA; its state is a flat dictionary of tensors.
+    """AdamW over one module, or Muon for its hidden matrices and AdamW for the rest, with clipping and an EMA.
+
+    Its state is a flat dictionary of tensors.
 
     All `peers` take the same step, along the mean of their gradients.
     """
@@ -48,7 +51,10 @@ class Optimizer:
         self.recipe = recipe
         self.peers = peers
         fused = next(module.parameters()).is_cuda
-        self.adamw = torch.optim.AdamW(_decay_groups(module, recipe), lr=recipe.lr, betas=recipe.betas, fused=fused)
+        matrices = hidden_matrices(module) if recipe.hidden == "muon" else {}
+        self.muon = Muon(matrices, recipe.weight_decay)
+        rest = [p for name, p in module.named_parameters() if name not in matrices]
+        self.adamw = torch.optim.AdamW(_decay_groups(rest, recipe), lr=recipe.lr, betas=recipe.betas, fused=fused)
         self.ema = Ema(module, recipe.ema)
 
     def step(self, loss: Tensor, step: int) -> Tensor:
@@ -56,10 +62,12 @@ class Optimizer:
         loss.backward()
         self.peers.average_gradients(self.module.parameters())
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
+        rate = learning_rate(self.recipe, step)
         for group in self.adamw.param_groups:
-            group["lr"] = learning_rate(self.recipe, step)
+            group["lr"] = rate
         self.adamw.step()
-        self.adamw.zero_grad(set_to_none=True)
+        self.muon.step(rate)
+        self.module.zero_grad(set_to_none=True)
         self.ema.update(self.module, step)
         return norm
 
@@ -68,7 +76,7 @@ class Optimizer:
         for name, parameter in self.module.named_parameters():
             for key, value in self.adamw.state.get(parameter, {}).items():
                 state[f"adamw.{key}.{name}"] = value
-        return state
+        return state | {f"muon.momentum.{name}": value for name, value in self.muon.momentum.items()}
 
     def load_state_tensors(self, state: dict[str, Tensor]) -> None:
         device = next(self.module.parameters()).device
@@ -78,12 +86,15 @@ class Optimizer:
             found = {key: value.clone().to(device) for key, value in moments.items() if value is not None}
             if found:
                 self.adamw.state[parameter] = found
+        for name, momentum in self.muon.momentum.items():
+            momentum.copy_(state[f"muon.momentum.{name}"])
 
 
-def _decay_groups(module: nn.Module, recipe: OptimizerRecipe) -> Iterable[dict[str, object]]:
+def _decay_groups(parameters: Iterable[nn.Parameter], recipe: OptimizerRecipe) -> Iterable[dict[str, object]]:
     """Matrices decay, everything else does not."""
-    matrices = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
+    parameters = list(parameters)
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
     return [
         {"params": matrices, "weight_decay": recipe.weight_decay},
         {"params": others, "weight_decay": 0.0},

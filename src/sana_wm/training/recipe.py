@@ -17,7 +17,14 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """AdamW with linear warm-up, a constant rate, and a linear decay to zero over the last `decay_steps`."""
+    """A linear warm-up, a constant rate, and a linear decay to zero over the last `decay_steps`.
+
+    Attributes:
+        betas: of AdamW.
+        grad_clip: largest norm of all gradients together.
+        ema: decay of the averaged weights.
+        hidden: what moves the matrices of repeated layers: "adamw" like everything else, or "muon" at the same rate.
+    """
 
     steps: int
     lr: float
@@ -27,6 +34,7 @@ class OptimizerRecipe:
     betas: tuple[float, float]
     grad_clip: float
     ema: float
+    hidden: Literal["adamw", "muon"] = "adamw"
 
 
 @dataclass(frozen=True)

@@ -82,9 +82,9 @@ class WorldStage:
         }
         self._compiled: RunBlock | None = None
         if device.type == "cuda" and recipe.compile_frames:
-            # Compiling has to pay for itself, so only the lengths that are trained most run compiled blocks. Each
-            # has its graphs: two kinds of block, with and without cameras.
-            limit = 4 * len(recipe.compile_frames)
+            # Compiling has to pay for itself, so only the lengths that are trained most run compiled blocks, and only
+            # with cameras. Each has its graphs, one for either kind of block.
+            limit = 2 * len(recipe.compile_frames)
             torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
             self._compiled = torch.compile(Block.forward, dynamic=False)
 
@@ -131,7 +131,7 @@ class WorldStage:
             with self.device:  # tables of indices are made where they are used, for the same reason
                 cameras = (camera_conditions(*given), chunk_plucker(*given))
         run_block: RunBlock = Block.__call__
-        if self._compiled is not None and batch.c2w.shape[1] in self.recipe.compile_frames:
+        if self._compiled is not None and cameras[0] is not None and batch.c2w.shape[1] in self.recipe.compile_frames:
             run_block = self._compiled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             y, mask = self.model.text(captions)
