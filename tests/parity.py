@@ -2,7 +2,7 @@
 
 A file is recognised by its metadata and the names of its tensors, never by its own name. Our code runs in float32 on
 the CPU and one line is printed per output tensor: the largest absolute error, the tolerance of the file's README, and
-the verdict.
+the verdict. Where the README gives entries of one tensor different tolerances, the error is in units of them.
 
 Exit status: 0 if every output tensor was checked and is within its tolerance; 1 if any is over it or was not checked;
 2 if a file cannot be read. Kinds of file that have no code yet are listed, and are failures only with `--strict`.
@@ -22,10 +22,10 @@ from safetensors import SafetensorError
 if __name__ == "__main__":  # started as a script, from anywhere: make `tests` importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.parity_kinds import camera, dit, streaming
+from tests.parity_kinds import camera, dit, evaluation, streaming
 from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
 
-KINDS: list[Kind] = [*camera.KINDS, *dit.KINDS, *streaming.KINDS]
+KINDS: list[Kind] = [*camera.KINDS, *dit.KINDS, *evaluation.KINDS, *streaming.KINDS]
 
 
 @dataclass
