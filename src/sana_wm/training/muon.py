@@ -70,7 +70,7 @@ class Muon:
             if p.grad is not None:
                 by_shape.setdefault((p.shape[0], p[0].numel()), []).append(name)
         for (rows, columns), names in by_shape.items():
-            weights = [self.parameters[name] for name in names]
+            weights: list[Tensor] = [self.parameters[name] for name in names]
             grads = [p.grad for p in weights if p.grad is not None]
             momenta = [self.momentum[name] for name in names]
             torch._foreach_lerp_(momenta, grads, 1 - MOMENTUM)
