@@ -65,6 +65,12 @@ class FrameGatedDeltaNet(DualBranchAttention):
         return self._main_branch(u, context, beta, decay), camera
 
     def _main_branch(self, u: Tensor, context: BlockContext, beta: Tensor, decay: Tensor) -> Tensor:
+        q, k, v, q_rotated, k_rotated = self.main_features(u, context)
+        out = gated_delta_rule(q, k, v, q_rotated, k_rotated, beta, decay)
+        return _to_tokens(out).to(u.dtype)
+
+    def main_features(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) float32 each."""
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         q = F.relu(self.q_norm(q))
         k = F.relu(self.k_norm(self.conv_k(k))) * self._key_scale(u)
@@ -72,8 +78,7 @@ class FrameGatedDeltaNet(DualBranchAttention):
         cos, sin = context.cos[:, None], context.sin[:, None]
         q_rotated, k_rotated = rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin)
         q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in (q, k, v.float(), q_rotated, k_rotated))
-        out = gated_delta_rule(q, k, v, q_rotated, k_rotated, beta, decay)
-        return _to_tokens(out).to(u.dtype)
+        return q, k, v, q_rotated, k_rotated
 
     def camera_features(self, u: Tensor, rays: RayFrames) -> CameraFeatures:
         q = F.relu(self.q_norm_cam(self.q_proj_cam(u)))
@@ -90,11 +95,16 @@ class FrameGatedDeltaNet(DualBranchAttention):
         return beta / mean_inflation.clamp_min(1.0)[..., None]
 
     def _camera_branch(self, u: Tensor, rays: RayFrames, beta: Tensor, decay: Tensor) -> Tensor:
-        features = self.camera_features(u, rays)
-        q, k, v = (_by_frame(x, u.shape[1]) for x in features[:3])
-        read = gated_delta_numerator(q, k, v, self.discounted_beta(beta, features.inflation), decay)
+        q, k, v, discounted = self.camera_writes(u, rays, beta)
+        read = gated_delta_numerator(q, k, v, discounted, decay)
         moved = rays.output(read.permute(0, 2, 3, 1, 4).flatten(1, 2))
         return moved.flatten(-2).unflatten(1, u.shape[1:3])
+
+    def camera_writes(self, u: Tensor, rays: RayFrames, beta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """q, k, v of the camera branch, (B,h,T,S,D) each, and its own beta (B,h,T,S)."""
+        features = self.camera_features(u, rays)
+        q, k, v = (_by_frame(x, u.shape[1]) for x in features[:3])
+        return q, k, v, self.discounted_beta(beta, features.inflation)
 
     def _key_scale(self, u: Tensor) -> float:
         """(D * S)^-1/2, which keeps the write matrix of a whole frame below 1."""

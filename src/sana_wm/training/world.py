@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 
 import torch
@@ -19,6 +20,12 @@ from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.recipe import ClipLength, WorldRecipe
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.start import Start, open_cameras
+from sana_wm.training.steady import quieten, watch_growth
+
+logger = logging.getLogger(__name__)
+
+STEADY_CLIPS, STEADY_LOOKS, STEADY_ROUNDS = 4, 4, 4
+"""How many clips, at how many noise levels each, tell which heads grow, and how often what was changed is checked."""
 
 
 class WorldModel(nn.Module):
@@ -148,8 +155,29 @@ class WorldStage:
 
     @torch.no_grad()
     def finished(self) -> WorldModel:
-        """The averaged weights, with the features of the empty prompt where the layout keeps them."""
+        """The averaged weights with steady heads, and the features of the empty prompt where the layout keeps them."""
         self.optimizer.ema.copy_to(self.model)
+        if self.steps > 0:
+            self._steady()
         features, _ = self.model.text.encode([""])
         self.model.transformer.y_embedder.y_embedding.copy_(features[0, 0])
         return self.model.eval()
+
+    def _steady(self) -> None:
+        """Quieten heads whose state would grow without end over clips longer than those trained on."""
+        frames = min(self.recipe.bank_clips)
+        bank = LatentBank(
+            self.banks[frames].source, "statistics", self.codec, self.model.text,
+            num_frames=frames, capacity=STEADY_CLIPS, group=STEADY_CLIPS,
+        )  # fmt: skip
+        bank.hold(STEADY_CLIPS)
+        self._compiled = None  # what is compiled does not stop at what watches
+        for round_ in range(STEADY_ROUNDS):
+            with watch_growth(self.model.transformer) as growth:
+                for look in range(STEADY_LOOKS):
+                    generator = torch.Generator().manual_seed(look)
+                    self._loss(bank.draw(STEADY_CLIPS, frames, generator), self.steps + look)
+            touched = quieten(self.model.transformer, growth)
+            logger.info("steady heads, round %d: growth up to %.2f, %s", round_ + 1, growth.largest, touched)
+            if not touched:
+                return

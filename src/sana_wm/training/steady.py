@@ -1,0 +1,108 @@
+"""Heads whose state grows without end, and how to quieten them.
+
+A frame multiplies the state by g (I - K^T b K). The key scale (D S)^-1/2 keeps the eigenvalues of K^T b K small for
+keys of the average size, but the key norm runs over all heads together and has a gain, so that one head can learn keys
+that are too large. Where g (eigenvalue - 1) is above 1, its state grows from frame to frame. Over the length of a
+training clip the division by the denominator hides that; over a minute it overflows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sana_wm.models.context import BlockContext
+from sana_wm.models.frame_gdn import FrameGatedDeltaNet
+from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.ops.gated_delta import write_terms
+
+LIMIT = 0.9
+"""Largest growth that a head keeps."""
+
+
+class Growth:
+    """What one frame makes of a head's state, over everything seen so far.
+
+    Attributes:
+        worst: (h,) largest growth g (eigenvalue - 1), by block and branch ("main", "camera").
+        shrink: (h,) factor for the keys that brings it to `LIMIT`, at most 1.
+    """
+
+    def __init__(self) -> None:
+        self.worst: dict[tuple[int, str], Tensor] = {}
+        self.shrink: dict[tuple[int, str], Tensor] = {}
+
+    def note(self, block: int, branch: str, keys: Tensor, beta: Tensor, decay: Tensor) -> None:
+        """keys (B,h,T,S,D), beta (B,h,T,S), decay (B,h,T)."""
+        erase, _ = write_terms(keys.float(), keys[..., :1].float(), beta.float())
+        eigenvalues = torch.linalg.eigvalsh(erase)[..., -1]  # (B,h,T)
+        growth = (decay * (eigenvalues - 1)).transpose(0, 1).flatten(1)
+        # The keys' factor that would bring this frame to the limit: g (f^2 eigenvalue - 1) = limit.
+        factor = ((LIMIT / decay + 1) / eigenvalues.clamp_min(1e-6)).sqrt().clamp(max=1).transpose(0, 1).flatten(1)
+        at = (block, branch)
+        self.worst[at] = torch.maximum(self.worst.get(at, torch.zeros_like(growth[:, 0])), growth.amax(1))
+        self.shrink[at] = torch.minimum(self.shrink.get(at, torch.ones_like(factor[:, 0])), factor.amin(1))
+
+    @property
+    def largest(self) -> float:
+        """Over all heads."""
+        return max((float(w.max()) for w in self.worst.values()), default=0.0)
+
+
+@contextmanager
+def watch_growth(transformer: SanaWMTransformer) -> Iterator[Growth]:
+    """Every pass through `transformer` while this is open is measured."""
+    growth = Growth()
+
+    def look(index: int, attention: FrameGatedDeltaNet, inputs: tuple[Any, ...]) -> None:
+        u: Tensor = inputs[0]
+        context: BlockContext = inputs[1]
+        with torch.no_grad():
+            beta, decay = attention.gates(u)
+            _, keys, _, _, rotated = attention.main_features(u, context)
+            growth.note(index, "main", keys, beta, decay)
+            growth.note(index, "main", rotated, beta, decay)
+            if context.rays is not None:
+                _, moved, _, discounted = attention.camera_writes(u, context.rays, beta)
+                growth.note(index, "camera", moved, discounted, decay)
+
+    handles = []
+    for index, block in enumerate(transformer.blocks):
+        attention = block.get_submodule("attn")
+        if isinstance(attention, FrameGatedDeltaNet):
+
+            def hook(module: nn.Module, inputs: tuple[Any, ...], index: int = index) -> None:
+                assert isinstance(module, FrameGatedDeltaNet)
+                look(index, module, inputs)
+
+            handles.append(attention.register_forward_pre_hook(hook))
+    try:
+        yield growth
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def quieten(transformer: SanaWMTransformer, growth: Growth) -> list[tuple[int, str, int, float]]:
+    """Scale down, in place, the key gains of every head that `growth` saw above the limit.
+
+    Smaller keys change numerator and denominator alike; what changes is how much a frame erases.
+
+    Returns:
+        (block, branch, head, factor) of every head that was touched.
+    """
+    touched = []
+    for (block, branch), factors in growth.shrink.items():
+        attention = transformer.blocks[block].get_submodule("attn")
+        norm = attention.get_submodule("k_norm" if branch == "main" else "k_norm_cam")
+        gains = norm.get_parameter("weight").view(len(factors), -1)
+        for head, factor in enumerate(factors.tolist()):
+            if factor < 1:
+                gains[head] *= factor
+                touched.append((block, branch, head, factor))
+    return touched
