@@ -50,15 +50,15 @@ class Painted:
     blurred: float
 
 
-def visible_in_first(depth: Tensor, relative: Tensor, intrinsics: Tensor) -> tuple[Tensor, Tensor]:
-    """Which pixels of the last frame show a surface that is in view in the first, and where there.
+def visible_in_first(depth: Tensor, relative: Tensor, intrinsics: Tensor) -> Tensor:
+    """Which pixels of the last frame show a surface that is in view in the first.
 
     Args:
         depth: (2, H, W) metres along z, inf for sky. relative: (4, 4), last camera in the first one's frame.
         intrinsics: (2, 4).
 
     Returns:
-        (H, W) boolean and a sampling grid (H, W, 2) in [-1, 1].
+        (H, W) boolean.
     """
     height, width = depth.shape[1:]
     y, x = torch.meshgrid(torch.arange(height).double(), torch.arange(width).double(), indexing="ij")
@@ -73,7 +73,7 @@ def visible_in_first(depth: Tensor, relative: Tensor, intrinsics: Tensor) -> tup
     found = F.grid_sample(first[None, None], grid[None], mode="nearest", align_corners=False)[0, 0]
     same = (found - z).abs() < DEPTH_TOLERANCE * (1 + z)
     same |= (last >= SKY) & (found >= SKY)
-    return same & (z > 0) & (grid.abs() <= 1).all(-1), grid.float()
+    return same & (z > 0) & (grid.abs() <= 1).all(-1)
 
 
 def gaussian(x: Tensor, sigma: float) -> Tensor:
@@ -97,7 +97,7 @@ def extend(frame: Tensor, known: Tensor) -> Tensor:
 
 def paint(frames: Tensor, depth: Tensor, relative: Tensor, intrinsics: Tensor) -> Painted:
     """Repaint the last of two frames (2, 3, H, W) in [0, 1] from the first; see :func:`visible_in_first`."""
-    known, _ = visible_in_first(depth, relative, intrinsics)
+    known = visible_in_first(depth, relative, intrinsics)
     truth, hidden = frames[1], ~known
     unknown = hidden.float()[None]
     blurred = gaussian(truth * unknown, BLUR) / gaussian(unknown, BLUR).clamp_min(1e-6)
