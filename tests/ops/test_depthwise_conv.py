@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sana_wm.ops.depthwise_conv import depthwise_conv, depthwise_conv_plain, fused_depthwise_conv
+from tests.interpreted import needs_triton, run_interpreted
 
 Convolution = Callable[[Tensor, Tensor, Tensor, int, int], Tensor]
 
@@ -96,17 +93,9 @@ def _main() -> None:
     print(json.dumps(wrong))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@needs_triton
 def test_interpreted_kernels_agree_with_the_plain_convolution() -> None:
-    run = subprocess.run(
-        [sys.executable, __file__],
-        env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == {}
+    assert run_interpreted(__file__) == {}
 
 
 def test_the_plain_twin_is_a_convolution_of_images() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from tests.interpreted import needs_triton, run_interpreted
 from torch import Tensor
 
 from sana_wm.worlds.procedural import SceneAndPath, draw, lens_intrinsics, render_drawn
@@ -86,17 +83,9 @@ def _main() -> None:
     print(json.dumps(shares))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@needs_triton
 def test_interpreted_kernels_agree_with_the_plain_renderer() -> None:
-    run = subprocess.run(
-        [sys.executable, __file__],
-        env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    shares = json.loads(run.stdout)
+    shares = run_interpreted(__file__)
     assert shares.pop("sky") > 0.1
     assert shares.pop("solids") > 0.1
     assert all(share >= 0.999 for share in shares.values()), shares

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,7 +59,8 @@ def watch_growth(transformer: SanaWMTransformer) -> Iterator[Growth]:
     """Every pass through `transformer` while this is open is measured."""
     growth = Growth()
 
-    def look(index: int, attention: FrameGatedDeltaNet, inputs: tuple[Any, ...]) -> None:
+    def look(index: int, attention: nn.Module, inputs: tuple[Any, ...]) -> None:
+        assert isinstance(attention, FrameGatedDeltaNet)
         u: Tensor = inputs[0]
         context: BlockContext = inputs[1]
         with torch.no_grad():
@@ -74,12 +76,7 @@ def watch_growth(transformer: SanaWMTransformer) -> Iterator[Growth]:
     for index, block in enumerate(transformer.blocks):
         attention = block.get_submodule("attn")
         if isinstance(attention, FrameGatedDeltaNet):
-
-            def hook(module: nn.Module, inputs: tuple[Any, ...], index: int = index) -> None:
-                assert isinstance(module, FrameGatedDeltaNet)
-                look(index, module, inputs)
-
-            handles.append(attention.register_forward_pre_hook(hook))
+            handles.append(attention.register_forward_pre_hook(partial(look, index)))
     try:
         yield growth
     finally:
