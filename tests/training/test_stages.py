@@ -182,7 +182,7 @@ def test_every_step_draws_noise_of_its_own() -> None:
     assert losses[0] == losses[2] != losses[1]
 
     world = tiny.world(recipe)
-    world._fill_banks(0, recipe.world.lengths[0])
+    world._fill_bank(world.banks[recipe.world.lengths[0].bank], 0)
     batch = world.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
     with torch.no_grad():
         losses = [float(world._loss(batch, step)) for step in (0, 1, 0)]
@@ -192,7 +192,7 @@ def test_every_step_draws_noise_of_its_own() -> None:
 def test_dropping_every_caption_leaves_the_empty_prompt() -> None:
     """Whatever the captions are, the loss is that of clips without one."""
     stage = tiny.world(tiny.recipe("world.caption_dropout=1.0"))
-    stage._fill_banks(0, stage.recipe.lengths[0])
+    stage._fill_bank(stage.banks[stage.recipe.lengths[0].bank], 0)
     batch = stage.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
     empty = stage.model.text.tokenize([""]).repeat(3, 1)
     assert not torch.equal(batch.captions, empty)
@@ -210,7 +210,7 @@ def test_the_bank_may_be_renewed_more_rarely(tmp_path: Path) -> None:
         written.append(stage.banks[17].written)
     assert written == [4, 4, 6, 6]
     late = tiny.world(recipe)
-    late._fill_banks(3, recipe.world.lengths[0])
+    late._fill_bank(late.banks[recipe.world.lengths[0].bank], 3)
     ours, theirs = (s.banks[17].draw(8, 17, torch.Generator().manual_seed(0)) for s in (late, stage))
     assert torch.equal(ours.latents, theirs.latents)
 
@@ -221,9 +221,23 @@ def test_blocks_are_compiled_on_a_gpu_only() -> None:
 
 def test_dropping_cameras_leaves_none() -> None:
     stage = tiny.world(tiny.recipe("world.camera_dropout=1.0"))
-    stage._fill_banks(0, stage.recipe.lengths[0])
+    stage._fill_bank(stage.banks[stage.recipe.lengths[0].bank], 0)
     batch = stage.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
     stage._loss(batch, 0).backward()
     used = {name for name, p in stage.model.named_parameters() if p.grad is not None}
     assert used
     assert not any("_cam" in name or "plucker" in name for name in used)
+
+
+def test_a_growing_head_is_quietened_while_the_run_goes_on() -> None:
+    stage = tiny.world(tiny.recipe("world.steady_every=2"))
+    gains = stage.model.transformer.blocks[0].get_parameter("attn.k_norm.weight")
+    with torch.no_grad():
+        gains.view(2, -1)[1] *= 30
+    stage.step(0)
+    stage.step(1)
+    before = gains.detach().clone().view(2, -1)
+    stage.step(2)
+    after = gains.detach().view(2, -1)
+    assert after[1].norm() < 0.5 * before[1].norm()
+    torch.testing.assert_close(after[0], before[0], rtol=0.1, atol=0.1)  # the other head only took its step

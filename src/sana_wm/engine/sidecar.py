@@ -7,13 +7,12 @@ import json
 import math
 import platform
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import numpy as np
 import numpy.typing as npt
-import PIL
 import torch
 from torch import Tensor
 
@@ -79,9 +78,7 @@ def versions() -> dict[str, str]:
     return {
         "sana_wm": __version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "pillow": PIL.__version__,
-        "av": av.__version__,
+        "torch": torch.__version__,  # with its build, which the package's version leaves out
+        **{name: metadata.version(name) for name in ("numpy", "pillow")},
         "platform": platform.platform(),
     }

@@ -62,6 +62,7 @@ class Peers:
         parts = flat.div_(self.size).split([g.numel() for g in gradients])
         torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
+    @torch.no_grad()
     def adopt(self, *tensors: Tensor) -> None:
         """Overwrite `tensors` by those of rank 0."""
         if self.size > 1:

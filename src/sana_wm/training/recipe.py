@@ -96,6 +96,8 @@ class WorldRecipe:
     bank_clips: latents kept for each bank length in frames.
     bank_refresh: clips of the shortest bank replaced by new ones every `bank_every` steps.
     compile_frames: clip lengths whose blocks are compiled on a GPU.
+    steady_every: steps between two looks for heads whose state grows (see `steady`), 0 for none but at the end. Where
+        clips of a minute are trained on, one such head is enough to end a run in NaN.
     camera_init: "silent" camera paths do nothing until they have learned something, "open" ones act from the first
         step on; see `start.open_cameras`. A run that starts from a trained model has that model's.
     """
@@ -111,6 +113,7 @@ class WorldRecipe:
     compile_frames: tuple[int, ...]
     optimizer: OptimizerRecipe
     bank_every: int = 1
+    steady_every: int = 0
     camera_init: Literal["silent", "open"] = "silent"
 
     def __post_init__(self) -> None:
@@ -133,6 +136,8 @@ class WorldRecipe:
             raise InputError(f"world.bank_refresh is {self.bank_refresh}; the shortest bank allows 1 to {capacity}")
         if self.bank_every < 1:
             raise InputError(f"world.bank_every is {self.bank_every}; it must be at least 1")
+        if self.steady_every < 0:
+            raise InputError(f"world.steady_every is {self.steady_every}; it must be at least 0")
 
 
 @dataclass(frozen=True)

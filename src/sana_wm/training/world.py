@@ -96,8 +96,14 @@ class WorldStage:
             self._compiled = torch.compile(Block.forward, dynamic=False)
 
     def step(self, step: int) -> dict[str, Tensor]:
+        every = self.recipe.steady_every
+        if every and step and step % every == 0:
+            bank = self._shortest_bank()
+            self._fill_bank(bank, step)
+            self._steady(bank, step, rounds=1)
+            self.peers.adopt(*self.model.parameters())  # each saw other clips; all go on with what the first found
         length = self._length(step)
-        self._fill_banks(step, length)
+        self._fill_bank(self.banks[length.bank], step)
         generator = torch.Generator().manual_seed(self.peers.seed(self.seed * 1_000_003 + step))
         batch = self.banks[length.bank].draw(length.batch, length.frames, generator)
         loss = self._loss(batch, step)
@@ -109,17 +115,19 @@ class WorldStage:
         draw = random.Random(self.seed * 7_919 + step)
         return draw.choices(open_now, [length.share for length in open_now])[0]
 
-    def _fill_banks(self, step: int, length: ClipLength) -> None:
+    def _shortest_bank(self) -> LatentBank:
+        return self.banks[min(self.recipe.bank_clips)]
+
+    def _fill_bank(self, bank: LatentBank, step: int) -> None:
         """The bank of short clips is renewed a little all the time; the others are filled once, when first needed."""
-        bank = self.banks[length.bank]
-        if length.bank != min(self.recipe.bank_clips):
+        if bank is not self._shortest_bank():
             if bank.written == 0:
                 bank.hold(bank.capacity)
             return
         first = bank.capacity - bank.capacity % bank.group
         bank.hold(first + step // self.recipe.bank_every * self.recipe.bank_refresh)
 
-    def _loss(self, batch: LatentBatch, step: int) -> Tensor:
+    def _loss(self, batch: LatentBatch, step: int, compiled: bool = True) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(self.peers.seed(self.seed * 1_000_033 + step))
         clean = batch.latents
         b, _, frames, height, width = clean.shape
@@ -138,7 +146,8 @@ class WorldStage:
             with self.device:  # tables of indices are made where they are used, for the same reason
                 cameras = (camera_conditions(*given), chunk_plucker(*given))
         run_block: RunBlock = Block.__call__
-        if self._compiled is not None and cameras[0] is not None and batch.c2w.shape[1] in self.recipe.compile_frames:
+        frames_compiled = self.recipe.compile_frames if compiled and cameras[0] is not None else ()
+        if self._compiled is not None and batch.c2w.shape[1] in frames_compiled:
             run_block = self._compiled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             y, mask = self.model.text(captions)
@@ -158,26 +167,31 @@ class WorldStage:
         """The averaged weights with steady heads, and the features of the empty prompt where the layout keeps them."""
         self.optimizer.ema.copy_to(self.model)
         if self.steps > 0:
-            self._steady()
+            self._steady(self._statistics_bank(), self.steps, rounds=STEADY_ROUNDS)
         features, _ = self.model.text.encode([""])
         self.model.transformer.y_embedder.y_embedding.copy_(features[0, 0])
         return self.model.eval()
 
-    def _steady(self) -> None:
-        """Quieten heads whose state would grow without end over clips longer than those trained on."""
+    def _statistics_bank(self) -> LatentBank:
+        """Clips of the shortest length that nothing was trained on."""
         frames = min(self.recipe.bank_clips)
         bank = LatentBank(
             self.banks[frames].source, "statistics", self.codec, self.model.text,
             num_frames=frames, capacity=STEADY_CLIPS, group=STEADY_CLIPS,
         )  # fmt: skip
         bank.hold(STEADY_CLIPS)
-        self._compiled = None  # what is compiled does not stop at what watches
-        for round_ in range(STEADY_ROUNDS):
+        return bank
+
+    @torch.no_grad()
+    def _steady(self, bank: LatentBank, step: int, rounds: int) -> None:
+        """Quieten heads whose state would grow without end over clips longer than most that are trained on."""
+        for _ in range(rounds):
             with watch_growth(self.model.transformer) as growth:
                 for look in range(STEADY_LOOKS):
-                    generator = torch.Generator().manual_seed(look)
-                    self._loss(bank.draw(STEADY_CLIPS, frames, generator), self.steps + look)
+                    generator = torch.Generator().manual_seed(step + look)
+                    # Not through what is compiled, which would not stop at what watches.
+                    self._loss(bank.draw(STEADY_CLIPS, bank.num_frames, generator), step + look, compiled=False)
             touched = quieten(self.model.transformer, growth)
-            logger.info("steady heads, round %d: growth up to %.2f, %s", round_ + 1, growth.largest, touched)
+            logger.info("steady heads at step %d: growth up to %.2f, %s", step, growth.largest, touched)
             if not touched:
                 return
