@@ -75,6 +75,15 @@ def test_a_long_clip_stays_finite_once_the_head_is_quiet() -> None:
     assert run(transformer, frames).isfinite().all()
 
 
+def test_heads_are_measured_under_autocast_as_a_run_on_a_gpu_has_it() -> None:
+    transformer = model()
+    with watch_growth(transformer) as plain:
+        run(transformer)
+    with watch_growth(transformer) as growth, torch.autocast("cpu", torch.bfloat16):
+        run(transformer)
+    assert growth.largest == pytest.approx(plain.largest, abs=0.05)
+
+
 def test_nothing_is_watched_after_the_end() -> None:
     transformer = model()
     with watch_growth(transformer) as growth:

@@ -31,16 +31,20 @@ class Growth:
     Attributes:
         worst: (h,) largest growth g (eigenvalue - 1), by block and branch ("main", "camera").
         shrink: (h,) factor for the keys that brings it to `LIMIT`, at most 1.
+        eigenvalue: largest eigenvalue of K^T b K over all heads, infinite where it is no number.
     """
 
     def __init__(self) -> None:
         self.worst: dict[tuple[int, str], Tensor] = {}
         self.shrink: dict[tuple[int, str], Tensor] = {}
+        self.eigenvalue = 0.0
 
     def note(self, block: int, branch: str, keys: Tensor, beta: Tensor, decay: Tensor) -> None:
         """keys (B,h,T,S,D), beta (B,h,T,S), decay (B,h,T)."""
-        erase, _ = write_terms(keys.float(), keys[..., :1].float(), beta.float())
-        eigenvalues = torch.linalg.eigvalsh(erase)[..., -1]  # (B,h,T)
+        with torch.autocast(keys.device.type, enabled=False):  # there are no eigenvalues in bfloat16
+            erase, _ = write_terms(keys.float(), keys[..., :1].float(), beta.float())
+        eigenvalues = _largest_eigenvalue(erase)  # (B,h,T)
+        self.eigenvalue = max(self.eigenvalue, float(eigenvalues.max()))
         growth = (decay * (eigenvalues - 1)).transpose(0, 1).flatten(1)
         # The keys' factor that would bring this frame to the limit: g (f^2 eigenvalue - 1) = limit.
         factor = ((LIMIT / decay + 1) / eigenvalues.clamp_min(1e-6)).sqrt().clamp(max=1).transpose(0, 1).flatten(1)
@@ -52,6 +56,13 @@ class Growth:
     def largest(self) -> float:
         """Over all heads."""
         return max((float(w.max()) for w in self.worst.values()), default=0.0)
+
+
+def _largest_eigenvalue(matrices: Tensor) -> Tensor:
+    """(...) of symmetric (...,D,D); infinite for one that is not finite, which the solver would refuse."""
+    finite = matrices.isfinite().flatten(-2).all(-1)
+    found = torch.linalg.eigvalsh(torch.where(finite[..., None, None], matrices, 0.0))[..., -1]
+    return torch.where(finite, found, torch.inf)
 
 
 @contextmanager

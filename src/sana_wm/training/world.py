@@ -20,7 +20,7 @@ from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.recipe import ClipLength, WorldRecipe
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.start import Start, open_cameras
-from sana_wm.training.steady import quieten, watch_growth
+from sana_wm.training.steady import Growth, quieten, watch_growth
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class WorldStage:
         self.steps = recipe.optimizer.steps
         torch.manual_seed(seed)  # PyTorch's layer defaults draw from the global generator
         self.model = WorldModel(recipe, torch.Generator().manual_seed(seed)).to(device)
-        if start is not None:
+        if start is not None and not recipe.fresh:
             self.model.transformer.load_state_dict(start.transformer.state_dict())
             self.model.text.load_state_dict(start.text.state_dict())
         self.optimizer = Optimizer(self.model, recipe.optimizer, peers)
@@ -182,15 +182,26 @@ class WorldStage:
         bank.hold(STEADY_CLIPS)
         return bank
 
+    def growth(self, step: int) -> Growth:
+        """What a frame of training clips makes of the state of each head with the weights before `step`."""
+        bank = self._shortest_bank()
+        self._fill_bank(bank, step)
+        return self._growth(bank, step)
+
+    @torch.no_grad()
+    def _growth(self, bank: LatentBank, step: int) -> Growth:
+        with watch_growth(self.model.transformer) as growth:
+            for look in range(STEADY_LOOKS):
+                generator = torch.Generator().manual_seed(step + look)
+                # Not through what is compiled, which would not stop at what watches.
+                self._loss(bank.draw(STEADY_CLIPS, bank.num_frames, generator), step + look, compiled=False)
+        return growth
+
     @torch.no_grad()
     def _steady(self, bank: LatentBank, step: int, rounds: int) -> None:
         """Quieten heads whose state would grow without end over clips longer than most that are trained on."""
         for _ in range(rounds):
-            with watch_growth(self.model.transformer) as growth:
-                for look in range(STEADY_LOOKS):
-                    generator = torch.Generator().manual_seed(step + look)
-                    # Not through what is compiled, which would not stop at what watches.
-                    self._loss(bank.draw(STEADY_CLIPS, bank.num_frames, generator), step + look, compiled=False)
+            growth = self._growth(bank, step)
             touched = quieten(self.model.transformer, growth)
             logger.info("steady heads at step %d: growth up to %.2f, %s", step, growth.largest, touched)
             if not touched:
