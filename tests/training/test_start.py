@@ -117,6 +117,17 @@ def test_a_model_that_the_recipe_does_not_describe_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_fresh_world_takes_the_codec_alone(trained: Path, tmp_path: Path) -> None:
+    deeper = ("world.fresh=true", "world.model.depth=3", "world.text.layers=2", "world.optimizer.steps=0")
+    run(tmp_path, trained / "model", *KEEP_CODEC, *deeper)
+    folders = (tmp_path / "model", trained / "model")
+    found, expected = (load_components(folder, dtype=torch.float32) for folder in folders)
+    assert_same(found.codec.state_dict(), expected.codec.state_dict())
+    assert len(found.transformer.blocks) == 3
+    mine, theirs = (parts.transformer.state_dict()["blocks.0.attn.qkv.weight"] for parts in (found, expected))
+    assert not torch.equal(mine, theirs)
+
+
 def test_a_missing_model_and_a_missing_codec_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no/such/model"):
         run(tmp_path / "run", Path("no/such/model"))

@@ -98,6 +98,7 @@ class WorldRecipe:
     compile_frames: clip lengths whose blocks are compiled on a GPU.
     steady_every: steps between two looks for heads whose state grows (see `steady`), 0 for none but at the end. Where
         clips of a minute are trained on, one such head is enough to end a run in NaN.
+    fresh: take nothing but the codec from a model that the run starts from.
     camera_init: "silent" camera paths do nothing until they have learned something, "open" ones act from the first
         step on; see `start.open_cameras`. A run that starts from a trained model has that model's.
     """
@@ -114,6 +115,7 @@ class WorldRecipe:
     optimizer: OptimizerRecipe
     bank_every: int = 1
     steady_every: int = 0
+    fresh: bool = False
     camera_init: Literal["silent", "open"] = "silent"
 
     def __post_init__(self) -> None:

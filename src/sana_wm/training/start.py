@@ -53,6 +53,8 @@ def load_start(source: str, recipe: Recipe) -> Start:
         ("world.text", text.config, recipe.world.text),
     )
     for name, found, wanted in pairs:
+        if recipe.world.fresh and name.startswith("world."):
+            continue  # nothing of these is taken
         for field in fields(wanted):
             ours, theirs = getattr(wanted, field.name), getattr(found, field.name)
             if ours != theirs:
