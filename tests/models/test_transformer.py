@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from sana_wm.checkpoints.layout import published_keys
-from sana_wm.models.config import TRANSFORMERS
+from sana_wm.models.config import TRANSFORMERS, TransformerConfig
+from sana_wm.models.frame_gdn import FrameGatedDeltaNet
 from sana_wm.models.transformer import Block, SanaWMTransformer
 from tests.models.small import CONFIG, Inputs, cameras, fresh, inputs, trained
 
@@ -246,3 +247,30 @@ def test_time_runs_both_ways() -> None:
         other[:, :, changed] += 1
         found = run(model, given.with_(x=other))
         assert not torch.allclose(found[:, :, looked_at], expected[:, :, looked_at], atol=1e-4)
+
+
+@pytest.mark.parametrize("paths", [(), ("ucpe",), ("plucker",), ("ucpe", "plucker")])
+def test_a_camera_acts_through_open_paths_only(paths: tuple[str, ...]) -> None:
+    model, given = trained(replace(CONFIG, camera_paths=paths)), inputs(1)
+    neither = run(model, given.with_(camera_conditions=None, chunk_plucker=None))
+    alone = {
+        "ucpe": run(model, given.with_(chunk_plucker=None)),
+        "plucker": run(model, given.with_(camera_conditions=None)),
+    }
+    for path, velocity in alone.items():
+        assert torch.equal(velocity, neither) == (path not in paths)
+
+
+@pytest.mark.parametrize(("scale", "larger"), [("head", 6), ("none", 6 * 16)])
+def test_other_key_scales_make_the_write_matrix_larger(scale: str, larger: int) -> None:
+    """By the number of tokens and of channels a head, 6 and 16, that they leave out."""
+    u = torch.randn(1, 2, 6, CONFIG.width, generator=torch.Generator().manual_seed(0))
+    context = trained().condition((2, 2, 3), torch.zeros(1, 1, 6, 12))
+
+    def keys(config: TransformerConfig) -> Tensor:
+        attention = trained(config).blocks[0].get_submodule("attn")
+        assert isinstance(attention, FrameGatedDeltaNet)
+        return attention.main_features(u, context)[1]
+
+    expected = keys(CONFIG) * larger**0.5
+    torch.testing.assert_close(keys(replace(CONFIG, key_scale=scale)), expected)

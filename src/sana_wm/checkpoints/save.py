@@ -25,6 +25,7 @@ from sana_wm.checkpoints.load import CONFIG_YAML, FORMAT, MODEL_JSON, TRANSFORME
 from sana_wm.checkpoints.published_config import PublishedConfig, write_published_config
 from sana_wm.checkpoints.quantize import METADATA, quantize_state
 from sana_wm.errors import InputError
+from sana_wm.models.config import TransformerConfig
 from sana_wm.models.ltx2_vae import Ltx2Codec
 from sana_wm.models.text import GemmaTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
@@ -89,7 +90,7 @@ def save_published(
         max_shard_bytes: split the weights into files of about this size with an index beside them; None is one file.
 
     Raises:
-        InputError: `folder` exists and `overwrite` is off, or `published` describes another model.
+        InputError: `folder` exists and `overwrite` is off, or `published` describes another model or cannot describe this one.
     """
     config = transformer.config
     if (published.depth, published.caption_channels, published.model_max_length) != (
@@ -102,6 +103,10 @@ def save_published(
             f"{published.caption_channels}; the transformer has {config.depth} and {config.caption_tokens} x "
             f"{config.caption_channels}"
         )
+    usual = TransformerConfig()
+    for field in ("key_scale", "camera_paths"):
+        if getattr(config, field) != getattr(usual, field):
+            raise InputError(f"the transformer has {field} {getattr(config, field)!r}; the published layout has none")
     with _replacing(folder, overwrite) as new:
         write_published_config(new / CONFIG_YAML, published, config)
         state = published_state(transformer, dtype)

@@ -32,6 +32,10 @@ class TransformerConfig:
             release pads D=112 to (spec 10, section 9), so the 2.6B preset sets it; models we train leave it None.
         truncate_timesteps: drop the fraction of a timestep before embedding it, as the release does.
         camera_math_dtype: "bfloat16" rounds camera poses and intrinsics like the release, for comparison only.
+        key_scale: what keys of GDN blocks are divided by: sqrt(D*S) for "frame", sqrt(D) for "head". All but "frame"
+            are for showing why it is needed (`sana-wm evaluate claims`).
+        camera_paths: which of the two ways a camera has into the model are open; less than both is for showing what
+            each is worth.
     """
 
     depth: int = 20
@@ -48,6 +52,8 @@ class TransformerConfig:
     softmax_scale_cam: float | None = None
     truncate_timesteps: bool = True
     camera_math_dtype: Literal["float32", "bfloat16"] = "float32"
+    key_scale: Literal["frame", "head", "none"] = "frame"
+    camera_paths: tuple[Literal["ucpe", "plucker"], ...] = ("ucpe", "plucker")
 
     def __post_init__(self) -> None:
         sizes = ("depth", "width", "num_heads", "in_channels", "caption_channels", "caption_tokens", "conv_kernel")

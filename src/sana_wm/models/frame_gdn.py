@@ -45,6 +45,7 @@ class FrameGatedDeltaNet(DualBranchAttention):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         width, heads = config.width, config.num_heads
+        self.key_scale = config.key_scale
         self.beta_proj = nn.Linear(width, heads)
         self.gate_proj = nn.Linear(width, heads)
         self.A_log = nn.Parameter(torch.zeros(heads))
@@ -107,8 +108,9 @@ class FrameGatedDeltaNet(DualBranchAttention):
         return q, k, v, self.discounted_beta(beta, features.inflation)
 
     def _key_scale(self, u: Tensor) -> float:
-        """(D * S)^-1/2, which keeps the write matrix of a whole frame below 1."""
-        return (u.shape[-1] // self.num_heads * u.shape[2]) ** -0.5
+        """(D * S)^-1/2, which keeps the write matrix of a whole frame below 1, or a weaker one for comparison."""
+        head_dim, tokens = u.shape[-1] // self.num_heads, u.shape[2]
+        return {"frame": head_dim * tokens, "head": head_dim, "none": 1}[self.key_scale] ** -0.5
 
 
 def _by_frame(x: Tensor, frames: int) -> Tensor:

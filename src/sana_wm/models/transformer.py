@@ -101,14 +101,15 @@ class SanaWMTransformer(nn.Module):
         device = y.device
         positions = torch.arange(frames, device=device)
         cos, sin = rotary_table(positions, height, width, self.config.head_dim)
-        rays = None
-        if camera_conditions is not None:
+        rays = plucker = None
+        if camera_conditions is not None and "ucpe" in self.config.camera_paths:
             camera_dtype = getattr(torch, self.config.camera_math_dtype)
             matrices = ray_from_world(camera_conditions, height, width, camera_dtype)
             rays = RayFrames(*matrices, *rotary_table(positions, height, width, self.config.head_dim, camera=True))
         caption = self.attention_y_norm(self.y_embedder(y.flatten(0, 1))).to(self.dtype)
         bias = None if mask is None else ((1 - mask.float()) * MASKED_LOGIT)[:, None, None]
-        plucker = None if chunk_plucker is None else self.plucker_embedder(chunk_plucker)
+        if chunk_plucker is not None and "plucker" in self.config.camera_paths:
+            plucker = self.plucker_embedder(chunk_plucker)
         return BlockContext(size, cos, sin, rays, caption, bias, plucker)
 
     def embed_timestep(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
