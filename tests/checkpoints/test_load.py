@@ -212,6 +212,14 @@ def test_a_config_of_another_model_is_not_published(tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.parametrize(("field", "value"), [("key_scale", "head"), ("camera_paths", ("ucpe",))])
+def test_what_the_release_would_compute_differently_is_not_published(field: str, value: object, tmp_path: Path) -> None:
+    other = replace(CONFIG, **{field: value})  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=f"has {field} .*, which the published layout cannot say"):
+        save_published(tmp_path / "m", tiny_transformer(other), tiny_published())
+    assert not (tmp_path / "m").exists()
+
+
 def test_the_full_model_is_published_with_871_keys() -> None:
     with torch.device("meta"):
         from sana_wm.models.transformer import SanaWMTransformer

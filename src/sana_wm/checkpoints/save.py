@@ -90,7 +90,8 @@ def save_published(
         max_shard_bytes: split the weights into files of about this size with an index beside them; None is one file.
 
     Raises:
-        InputError: `folder` exists and `overwrite` is off, or `published` describes another model or cannot describe this one.
+        InputError: `folder` exists and `overwrite` is off, or `published` describes another model, or cannot describe
+            this one.
     """
     config = transformer.config
     if (published.depth, published.caption_channels, published.model_max_length) != (
@@ -106,7 +107,8 @@ def save_published(
     usual = TransformerConfig()
     for field in ("key_scale", "camera_paths"):
         if getattr(config, field) != getattr(usual, field):
-            raise InputError(f"the transformer has {field} {getattr(config, field)!r}; the published layout has none")
+            found = getattr(config, field)
+            raise InputError(f"the transformer has {field} {found!r}, which the published layout cannot say")
     with _replacing(folder, overwrite) as new:
         write_published_config(new / CONFIG_YAML, published, config)
         state = published_state(transformer, dtype)
