@@ -51,7 +51,7 @@ def test_videos_without_a_distance_are_refused() -> None:
 
 def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(InputError, match=r"needs the package lpips.*install the extra \[evaluation\]"):
+    with pytest.raises(InputError, match=r"needs the package lpips.*install the extra \[perceptual\]"):
         Lpips()
 
 

@@ -24,7 +24,7 @@ class Lpips:
         except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
             raise InputError(
                 f"LPIPS needs the package lpips, which does not load ({first_line(error)}); "
-                "install the extra [evaluation]."
+                "install the extra [perceptual]."
             ) from error
         try:
             network = library.LPIPS(net="alex", version="0.1", verbose=False)
