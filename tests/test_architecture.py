@@ -16,7 +16,7 @@ MODULES = sorted((SOURCE / "sana_wm").rglob("*.py"))
 BOTTOM = {"ops", "geometry"}
 BELOW_ENGINE = BOTTOM | {"sampling", "models", "checkpoints"}
 BELOW_APPS = BELOW_ENGINE | {"engine"}
-EVERY_ROOM = BELOW_APPS | {"worlds", "data", "evaluation", "training", "annotate", "serving"}
+EVERY_ROOM = BELOW_APPS | {"worlds", "data", "evaluation", "training", "annotate", "claims", "serving"}
 MAY_IMPORT: dict[str, set[str]] = {
     "ops": set(),
     "geometry": set(),
@@ -29,7 +29,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": BELOW_APPS | {"worlds", "data"},
     "training": BELOW_APPS | {"worlds", "data"},
     "annotate": BELOW_APPS,
-    "serving": EVERY_ROOM - {"serving"},
+    "claims": BELOW_APPS | {"worlds", "data", "evaluation", "training"},
+    "serving": EVERY_ROOM - {"serving", "claims"},
     "cli": EVERY_ROOM,
     "": EVERY_ROOM,  # the package's own __init__: what users import
 }

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from sana_wm import __version__
+from sana_wm.cli.evaluate import evaluate
 from sana_wm.cli.generate import generate
 from sana_wm.cli.train import train
 from sana_wm.engine.failure import GenerationError
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(train)
+app.add_typer(evaluate, name="evaluate")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,87 @@
+"""How well a model follows the cameras of held-out procedural clips: pictures and recovered poses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sana_wm.checkpoints.components import Components
+from sana_wm.engine.sampling_plan import SamplingPlan
+from sana_wm.evaluation.batched import generate
+from sana_wm.evaluation.clip_measures import capped_psnr
+from sana_wm.evaluation.engines import TrueViews, make_engine
+from sana_wm.evaluation.held_out import PROCEDURAL, HeldOut, held_out
+from sana_wm.evaluation.image import sharpness
+from sana_wm.evaluation.pose_error import LEAST_REGISTERED, PoseErrors, pose_errors
+from sana_wm.worlds.procedural import Renderer, render_drawn
+
+INTERVAL = 4
+"""Frames from one recovered pose to the next, as in the benchmark (spec 61 section 3.2)."""
+ENGINE = "gt-pnp"
+
+
+def measure_follow(
+    components: Components,
+    device: torch.device,
+    *,
+    scenes: int,
+    num_frames: int,
+    batch: int,
+    renderer: Renderer,
+    report: Callable[[int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Numbers of each of the first `scenes` procedural test clips; `report` gets the clips done.
+
+    `psnr`: against the true render, mean over frames 1 on. `sharpness`: over that of the truth. `rot_err`, `trans_err`,
+    `cam_mc` (spec 61 section 3.1) and `registered`: of poses recovered from the video; the errors are None where too
+    few frames have one.
+    """
+    settings = components.settings
+    size = (settings.height, settings.width)
+    plan = SamplingPlan.of(settings)
+    found: list[dict[str, Any]] = []
+    clips = held_out("test", {PROCEDURAL: scenes}, num_frames, size, device=device, renderer=renderer)
+    made = generate(components, clips, clips.captions, plan, batch=batch)
+    for index, video in enumerate(made):
+        truth = clips.frames[index]
+        errors = _recover(video, _true_views(clips, index, device, renderer))
+        known = errors is not None and errors.registered >= LEAST_REGISTERED
+        found.append(
+            {
+                "name": clips.names[index],
+                "psnr": float(capped_psnr(video, truth)[1:].mean()),
+                "sharpness": float(sharpness(video[1:]).mean() / sharpness(truth[1:]).mean()),
+                "registered": 0.0 if errors is None else errors.registered,
+                "rot_err": errors.rot_err if known and errors else None,
+                "trans_err": errors.trans_err if known and errors else None,
+                "cam_mc": errors.cam_mc if known and errors else None,
+                "path_length": path_length(clips.c2w[index]),
+            }
+        )
+        if report is not None:
+            report(index + 1)
+    return found
+
+
+def path_length(c2w: Tensor) -> float:
+    """Metres that the camera of poses (F,4,4) travels."""
+    return float(c2w[:, :3, 3].diff(dim=0).norm(dim=1).sum())
+
+
+def _true_views(clips: HeldOut, index: int, device: torch.device, renderer: Renderer) -> TrueViews:
+    drawn = clips.drawn[index]
+    frames, c2w, intrinsics, depth = render_drawn([drawn], *clips.size, device, renderer, with_depth=True)
+    assert depth is not None
+    views = (x[0, ::INTERVAL].cpu() for x in (frames, depth, c2w, intrinsics))
+    return TrueViews(*views)
+
+
+def _recover(video: Tensor, truth: TrueViews) -> PoseErrors | None:
+    """Errors of the poses recovered from a video (F,3,H,W), or None if no frame has one."""
+    found = make_engine(ENGINE, truth=truth).estimate(video[::INTERVAL].cpu(), truth.intrinsics)
+    if not found.valid.any():
+        return None
+    return pose_errors(truth.c2w, found.c2w, valid=found.valid)

@@ -1,0 +1,67 @@
+"""One scene's work, wherever it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sana_wm.engine.failure import GenerationError
+from sana_wm.evaluation.bench.dataset import BenchScene
+from sana_wm.evaluation.bench.measure import measure_scene
+from sana_wm.evaluation.bench.tools import Tools
+from sana_wm.evaluation.bench.videos import make_video
+
+Report = Callable[[float], None]
+"""Gets the share of the job at hand that is done. Whatever it raises ends the job."""
+
+DENOISE_SHARE, DECODE_FROM = 0.9, 0.9
+
+
+@dataclass(frozen=True)
+class Job:
+    """Make or measure the video of a scene."""
+
+    kind: Literal["generate", "measure"]
+    scene: BenchScene
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that ended; `failed` is why the model made no video, else None."""
+
+    job: Job
+    failed: str | None
+
+
+class Crew(Protocol):
+    """Whoever does jobs; leaving the `with` block ends what is still going on."""
+
+    def __enter__(self) -> Crew: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def run(self, jobs: Sequence[Job], report: Report) -> Iterator[Done]:
+        """The jobs as they end, in any order. `report` may hear how far a job is that is done in this process."""
+
+
+def do_job(tools: Tools, job: Job, report: Report) -> Done:
+    """Do one job. A model that makes no video fails its scene, not the run.
+
+    Raises :class:`~sana_wm.errors.InputError` where something is wrong that other scenes would meet as well.
+    """
+    plan, scene = tools.plan, job.scene
+    if job.kind == "measure":
+        measure_scene(tools, scene)
+        return Done(job, None)
+
+    def progress(stage: str, done: int, total: int) -> None:
+        share = done / total
+        report({"encode": 0.0, "denoise": DENOISE_SHARE * share}.get(stage, DECODE_FROM + (1 - DECODE_FROM) * share))
+
+    assert plan.generation is not None
+    try:
+        make_video(tools.pipeline(), plan.method, scene, plan.generation, plan.video_key(scene), progress)
+    except GenerationError as error:
+        return Done(job, str(error))
+    return Done(job, None)
