@@ -51,7 +51,7 @@ class Processes:
         numbers: Queue[int] = context.Queue()
         for number in range(workers):
             numbers.put(number)
-        threads = max(1, (os.cpu_count() or 1) // workers)
+        threads = max(1, torch.get_num_threads() // workers)  # shared out: together as many as this process has
         start = (plan, str(device), threads, numbers, self._stopped)
         self._pool = ProcessPoolExecutor(workers, context, _start_worker, start)
 
