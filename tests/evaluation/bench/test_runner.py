@@ -311,7 +311,7 @@ def test_two_runs_do_not_write_to_one_folder(bench: Path, model: Path, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"metrics": ("camera",), "engine": "gt-pnp"}, "compares with the true videos"),
+        ({"metrics": ("camera",), "engine": "gt-pnp"}, "begins at what is truly seen"),
         ({"metrics": ("colour",)}, "metrics is colour"),
         ({"engine": "eyes"}, "engine is 'eyes'"),
         ({"interval": 0}, "interval is 0"),

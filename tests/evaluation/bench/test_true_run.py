@@ -12,6 +12,7 @@ import torch
 
 from sana_wm.engine.mp4 import write_mp4
 from sana_wm.evaluation.bench.dataset import BenchScene, read_benchmark
+from sana_wm.evaluation.bench.floors import AUTOENCODER, RENDER, floor_key
 from sana_wm.evaluation.bench.folder import MethodFolder
 from sana_wm.evaluation.bench.make import make_nano_bench
 from sana_wm.evaluation.bench.runner import Workforce, run_benchmark
@@ -24,7 +25,7 @@ from sana_wm.worlds.procedural import Renderer
 
 pytest.importorskip("cv2")
 
-SIZE = (144, 240)
+SIZE = (96, 160)
 HERE = Workforce(torch.device("cpu"))
 
 
@@ -59,10 +60,10 @@ def method(tmp_path: Path, scenes: list[BenchScene], clips: list[WorldClip]) -> 
 
 
 def run(bench: Path, method: Path, floors: Path, **settings: Any) -> dict[str, Any]:
-    generation = settings.pop("generation", None)
-    measures = MeasureSettings(**{"engine": "gt-pnp", **settings})
+    generation, scenes = settings.pop("generation", None), settings.pop("scenes", None)
     return run_benchmark(
-        bench, ["simple"], method, measures, floors=floors, generation=generation, workforce=HERE
+        bench, ["simple"], method, MeasureSettings("gt-pnp", **settings),
+        floors=floors, generation=generation, scenes=scenes, workforce=HERE,
     )  # fmt: skip
 
 
@@ -92,36 +93,38 @@ def test_a_perfect_video_is_at_the_floor_and_noise_fails(
     assert report.index(bad) < report.index(good)
 
 
-def test_floors_are_kept_beside_the_benchmark_and_shared(
+def test_floors_are_kept_beside_the_benchmark_and_read_from_there(
     bench: Path, method: Path, scenes: list[BenchScene], tmp_path: Path
 ) -> None:
-    floors = tmp_path / "floors"
-    run(bench, method, floors, metrics=("camera",))
-    kept = sorted(floors.rglob("*.json"))
-    assert len(kept) == 2
-    for path in kept:
-        content = json.loads(path.read_text())
-        content["floor"]["release"]["rot_err"] = 7.0
-        path.write_text(json.dumps(content))
-    result = MethodFolder(method).result("simple", scenes[0].scene_id)
-    result.unlink()
-    summary = run(bench, method, floors, metrics=("camera",))
-    first = json.loads(result.read_text())["parts"]["camera"]["floors"]["render"]
-    assert first["release"]["rot_err"] == 7.0  # it was read, not measured again
-    assert summary["splits"]["simple"]["all"]["floors"]["render"]["rot_err"]["max"] == 7.0
-    run(bench, method, floors, metrics=("camera",), interval=2)
-    assert len(list(floors.rglob("*.json"))) == 4
+    one: dict[str, Any] = {"metrics": ("camera",), "scenes": [scenes[0].scene_id]}
+    run(bench, method, tmp_path / "floors", **one)
+    (path,) = (tmp_path / "floors").rglob("*.json")
+    kept = json.loads(path.read_text())
+    kept["floor"]["release"]["rot_err"] = 7.0
+    path.write_text(json.dumps(kept))
+    MethodFolder(method).result("simple", scenes[0].scene_id).unlink()
+    summary = run(bench, method, tmp_path / "floors", **one)
+    assert summary["splits"]["simple"]["all"]["floors"]["render"]["rot_err"]["mean"] == 7.0
+
+
+def test_every_setting_that_changes_a_floor_changes_its_key() -> None:
+    camera = {"engine": "gt-pnp", "interval": 4, "frames": 17}
+    keys = {
+        floor_key(camera, RENDER, None),
+        floor_key(camera, AUTOENCODER, "codec"),
+        floor_key(camera, AUTOENCODER, "another codec"),
+        *(floor_key({**camera, name: 2}, RENDER, None) for name in camera),
+    }
+    assert len(keys) == 6
+    assert floor_key(dict(reversed(camera.items())), RENDER, None) in keys
 
 
 def test_a_model_of_ours_gets_the_floor_of_its_autoencoder(
     bench: Path, scenes: list[BenchScene], tmp_path: Path
 ) -> None:
     generation = GenerationSettings("nano", num_inference_steps=1)
-    measures = MeasureSettings("gt-pnp", metrics=("camera",))
-    summary = run_benchmark(
-        bench, ["simple"], tmp_path / "nano", measures,
-        scenes=[scenes[0].scene_id], floors=tmp_path / "floors", generation=generation, workforce=HERE,
-    )  # fmt: skip
+    one: dict[str, Any] = {"metrics": ("camera",), "scenes": [scenes[0].scene_id]}
+    summary = run(bench, tmp_path / "nano", tmp_path / "floors", generation=generation, **one)
     floors = summary["splits"]["simple"]["all"]["floors"]
     assert floors["render"]["rot_err"]["mean"] < 0.5
     assert 20 < floors["autoencoder"]["psnr"]["mean"] < 50
@@ -134,8 +137,8 @@ def test_the_truth_is_scaled_and_cut_like_the_first_frame_of_a_model_of_another_
 ) -> None:
     same = TrueVideo.fitted(clips[0], SIZE)
     assert torch.equal(same.frames, clips[0].frames)
-    fitted = TrueVideo.fitted(clips[0], (96, 96))
-    assert fitted.frames.shape == (17, 3, 96, 96)
+    fitted = TrueVideo.fitted(clips[0], (72, 72))
+    assert fitted.frames.shape == (17, 3, 72, 72)
     views = fitted.views(4, 3)
     assert views is not None
     assert views.frames.shape == (3, 3, *SIZE)
@@ -143,5 +146,18 @@ def test_the_truth_is_scaled_and_cut_like_the_first_frame_of_a_model_of_another_
     write_mp4(tmp_path / "a.mp4", fitted.frames.permute(0, 2, 3, 1).numpy(), 16)
     lens = video_intrinsics(scenes[0], VideoFile.open(tmp_path / "a.mp4"))
     fx, _, cx, _ = scenes[0].intrinsics[0].tolist()
-    assert lens[0, 0] == pytest.approx(fx * 96 / 144)
-    assert lens[0, 2] == pytest.approx(cx * 96 / 144 - 32)
+    assert lens[0, 0] == pytest.approx(fx * 0.75)
+    assert lens[0, 2] == pytest.approx(cx * 0.75 - 24)
+
+
+def test_a_video_of_one_frame_fails_its_scene_and_not_the_run(
+    bench: Path, scenes: list[BenchScene], clips: list[WorldClip], tmp_path: Path
+) -> None:
+    path = MethodFolder(tmp_path).video("simple", scenes[0].scene_id)
+    path.parent.mkdir()
+    write_mp4(path, clips[0].frames[:1].permute(0, 2, 3, 1).numpy(), 16)
+    one: dict[str, Any] = {"metrics": ("camera", "truth", "temporal", "vbench"), "scenes": [scenes[0].scene_id]}
+    summary = run(bench, tmp_path, tmp_path / "floors", **one)
+    assert "at least 2 frames" in summary["failed"][0]["reason"]
+    assert summary["splits"]["simple"]["all"]["truth"]["psnr"] is None
+    assert scenes[0].scene_id in (tmp_path / "report.html").read_text()

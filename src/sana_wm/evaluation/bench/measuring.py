@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sana_wm.errors import InputError
 from sana_wm.evaluation.bench.camera import camera_numbers
 from sana_wm.evaluation.bench.dataset import BenchScene
 from sana_wm.evaluation.bench.floors import AUTOENCODER, RENDER, FloorCache, autoencoder_floor, render_floor
@@ -21,6 +22,8 @@ from sana_wm.evaluation.bench.settings import CAMERA, REVISIT, TEMPORAL, TRUTH, 
 from sana_wm.evaluation.bench.tools import Tools
 from sana_wm.evaluation.bench.true_video import TrueVideo, video_intrinsics
 from sana_wm.evaluation.bench.video_file import VideoFile
+from sana_wm.evaluation.engines import Recovered
+from sana_wm.evaluation.engines.engine import check_video
 from sana_wm.evaluation.image import sharpness
 from sana_wm.evaluation.revisit import RevisitPair, best_pairs, score_pairs, video_frame
 
@@ -80,17 +83,23 @@ class Measuring:
         interval = self.measures.interval
         lens = video_intrinsics(self.scene, self.video)
         count = min(len(sampled), len(lens[::interval]))
-        engine = self.tools.engine(None if self.truth is None else self.truth.views(interval, count))
         begin = time.perf_counter()
-        recovered = engine.estimate(sampled[:count], lens[::interval][:count])
+        recovered, reason = self._recovered(sampled[:count], lens[::interval][:count])
         seconds = time.perf_counter() - begin
         numbers = camera_numbers(self.scene.c2w, recovered, interval=interval, skip_first=self.plan.skip_first)
-        floors = {kind: self._floor(kind, key, lens) for kind, key in self._floor_keys().items()}
-        described = {"engine": self.measures.engine, "engine_seconds": round(seconds, 2)}
-        return {**described, **numbers, "floors": floors}
+        numbers["failed"] = reason or numbers["failed"]
+        keys = self.plan.floor_keys(self.scene, self.video) if reason is None else {}
+        floors = {kind: self._floor(kind, key, lens) for kind, key in keys.items()}
+        return {"engine": self.measures.engine, "engine_seconds": round(seconds, 2), **numbers, "floors": floors}
 
-    def _floor_keys(self) -> dict[str, str]:
-        return self.plan.floor_keys(self.scene, self.video)
+    def _recovered(self, frames: Tensor, lens: Tensor) -> tuple[Recovered, str | None]:
+        """Poses of the sampled frames (n,3,H,W); of a video that no engine takes none, and why."""
+        try:
+            check_video(frames, lens)
+        except InputError as error:
+            return Recovered.nothing(len(frames)), str(error)
+        views = None if self.truth is None else self.truth.views(self.measures.interval, len(frames))
+        return self.tools.engine(views).estimate(frames, lens), None
 
     def _floor(self, kind: str, key: str, lens: Tensor) -> dict[str, Any]:
         cache = FloorCache(self.plan.floors)

@@ -26,6 +26,7 @@ from sana_wm.evaluation.bench.tools import ENGINES_WITH_TRUTH
 from sana_wm.evaluation.bench.truth import has_truth
 from sana_wm.evaluation.bench.video_file import VideoFile
 from sana_wm.evaluation.bench.videos import has_video, method_info
+from sana_wm.evaluation.engines import TrueViews, make_engine
 
 Executor = Literal["local", "ray"]
 ScenesDone = Callable[[str, float, int], None]
@@ -85,6 +86,8 @@ def run_benchmark(
     """
     splits = list(dict.fromkeys(map(split_name, splits)))
     true_splits = tuple(split for split in splits if has_truth(bench, split))
+    if not splits:
+        raise InputError("splits is empty; it must name simple, hard or both.")
     _check_engine(measures, splits, true_splits)
     chosen = {split: read_benchmark(bench, split, scenes) for split in splits}
     folder = MethodFolder.of(method, {split: len(s[0].c2w) / s[0].fps for split, s in chosen.items()})
@@ -153,14 +156,19 @@ def _counted(crew: Crew, jobs: Sequence[Job], stage: str, total: int, progress: 
 
 
 def _check_engine(measures: MeasureSettings, splits: Sequence[str], true_splits: Sequence[str]) -> None:
-    """Refuse an engine that cannot work before hours are spent on videos."""
-    if not splits:
-        raise InputError("splits is empty; it must name simple, hard or both.")
-    if CAMERA in measures.metrics and measures.engine in ENGINES_WITH_TRUTH and set(splits) - set(true_splits):
-        raise InputError(
-            f"engine is {measures.engine!r}, which compares with the true videos, but the benchmark does not come with "
-            "them; use another, such as pycolmap."
-        )
+    """Refuse an engine that cannot work, or lacks its library, before hours are spent on videos."""
+    if CAMERA not in measures.metrics:
+        return
+    truth = None
+    if measures.engine in ENGINES_WITH_TRUTH:
+        if set(splits) - set(true_splits):
+            raise InputError(
+                f"engine is {measures.engine!r}, which begins at what is truly seen, but the benchmark does not come "
+                "with it; use another, such as pycolmap."
+            )
+        eye = torch.eye(4, dtype=torch.float64)[None]
+        truth = TrueViews(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.ones(1, 32, 32), eye, torch.ones(1, 4))
+    make_engine(measures.engine, truth, **measures.engine_settings)
 
 
 def _check_results(folder: MethodFolder, scenes: Sequence[BenchScene]) -> None:

@@ -17,7 +17,9 @@ from sana_wm.worlds.clip import WorldClip
 from sana_wm.worlds.procedural import Renderer
 
 ENGINES_WITH_TRUTH = ("gt-pnp",)
-"""Engines that recover poses by comparing with the true views, so they are made anew for every scene."""
+"""Engines that begin at what is truly seen, so they are made anew for every scene."""
+ENGINES_WITH_DEVICE = ("pi3", "pi3x")
+"""Engines that are networks; each worker runs them on its own device."""
 
 
 class Tools:
@@ -51,10 +53,12 @@ class Tools:
 
     def engine(self, truth: TrueViews | None) -> PoseEngine:
         """The pose engine, with the true views of the scene where it wants them."""
-        name, settings = self.plan.measures.engine, self.plan.measures.engine_settings
+        name, settings = self.plan.measures.engine, dict(self.plan.measures.engine_settings)
         if name in ENGINES_WITH_TRUTH:
             return make_engine(name, truth, **settings)
         if self._engine is None:
+            if name in ENGINES_WITH_DEVICE:
+                settings.setdefault("device", str(self.device))
             self._engine = make_engine(name, None, **settings)
         return self._engine
 

@@ -33,7 +33,8 @@ DEPTH_SIGMA = 0.02
 FLAT = 1.05
 """Neighbouring depths that differ by more than this factor lie on both sides of an edge; the nearer one holds, whose
 outline the corner is."""
-ADJUST_EVERY, ADJUST_STEPS = 5, 5
+ADJUST_EVERY, ADJUST_STEPS, WINDOW = 5, 5, 20
+"""Poses from one adjustment on the way to the next, its steps, and how far back it reaches."""
 
 
 class GtPnp:
@@ -153,16 +154,28 @@ class _Walk:
         usual = self._usual_inverse_depth(picture, ids)
         new = self._host(picture)
         self.points.inverse_depth[new] = self.points.prior[new] = self.points.sigma[new] = usual
-        seen = self._usable(picture)
-        self.points, self.information = refine_depths(self.cameras, self.points, seen)
+        everyone = self.tracks.track[entries]
+        self.points, information = refine_depths(self.cameras, self.points, self._usable(picture, everyone))
+        self.information[everyone] = information[everyone]
         if self.found % ADJUST_EVERY == 0:
-            self.cameras, self.points = adjust(self.cameras, self.points, seen, fixed=0, steps=ADJUST_STEPS)
-            self.points, self.information = refine_depths(self.cameras, self.points, seen, 1)
+            self._adjust_window(picture)
+
+    def _adjust_window(self, picture: int) -> None:
+        """Adjust the latest poses and what they see; earlier poses stay, or a minute would take hours."""
+        moving = self.cameras.known.copy()
+        moving[0] = False
+        moving[: max(0, picture - WINDOW)] = False
+        here = self.tracks.at(picture)
+        begin = self.tracks.at(max(0, picture - WINDOW)).start
+        seen = self._usable(picture, np.unique(self.tracks.track[begin : here.stop]))
+        self.cameras, self.points = adjust(self.cameras, self.points, seen, moving, ADJUST_STEPS)
 
     def finish(self) -> Cameras:
         """All poses, adjusted together."""
+        moving = self.cameras.known.copy()
+        moving[0] = False  # the true first frame
         seen = self._usable(len(self.lens))
-        self.cameras, self.points = adjust(self.cameras, self.points, seen, fixed=0)
+        self.cameras, self.points = adjust(self.cameras, self.points, seen, moving)
         return self.cameras
 
     def _place(self, picture: int, rotation: Floats, centre: Floats) -> None:
@@ -202,11 +215,15 @@ class _Walk:
         places: Floats = self.cameras.centre[host] + ray / self.points.inverse_depth[ids][:, None]
         return places
 
-    def _usable(self, last: int) -> Sightings:
-        """Sightings up to a picture, of corners on known rays, from other known cameras."""
-        host = self.points.host[self.seen.point]
-        known = self.cameras.known[self.seen.picture]
-        return self.seen[(self.seen.picture <= last) & known & (host >= 0) & (host < self.seen.picture)]
+    def _usable(self, last: int, ids: Ints | None = None) -> Sightings:
+        """Sightings up to a picture, of corners on known rays (only `ids` of them), from other known cameras."""
+        seen, host = self.seen, self.points.host[self.seen.point]
+        good = (seen.picture <= last) & self.cameras.known[seen.picture] & (host >= 0) & (host < seen.picture)
+        if ids is not None:
+            wanted = np.zeros(len(self.points.host), bool)
+            wanted[ids] = True
+            good &= wanted[seen.point]
+        return seen[good]
 
     def _pnp(self, ids: Ints, xy: Floats, lens: Floats) -> tuple[Floats, Floats] | None:
         """Rotation and centre of the camera that sees the corners `ids` at `xy`, or None if too few agree on one."""
