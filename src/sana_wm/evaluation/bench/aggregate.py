@@ -128,7 +128,7 @@ def _camera(cameras: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def release(name: str) -> Callable[[Mapping[str, Any]], Any]:
         return lambda camera: camera.get("release", {}).get(name)
 
-    found = {name: _numbers(map(release(name), cameras)) for name in (*ERRORS, "path_length_ratio")}
+    found = {name: _numbers(map(release(name), cameras)) for name in (*ERRORS, "path_length_ratio", "scale")}
     for name in ("rotation_deg", "translation"):
         relative = (camera.get("release", {}).get("relative", {}).get(name) for camera in cameras)
         found[f"relative_{name}"] = _numbers(relative)

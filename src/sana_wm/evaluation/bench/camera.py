@@ -23,10 +23,13 @@ GAP_FRAMES = 16
 DIGITS = 6
 
 
-def camera_numbers(asked: Tensor, recovered: Recovered, *, interval: int, skip_first: bool) -> dict[str, Any]:
+def camera_numbers(
+    asked: Tensor, recovered: Recovered, *, interval: int, skip_first: bool, metric: bool = False
+) -> dict[str, Any]:
     """Everything known about the camera of one video.
 
-    asked: (F,4,4), a pose a frame. recovered: poses of the frames 0, interval, 2 interval ...
+    asked: (F,4,4), a pose a frame. recovered: poses of the frames 0, interval, 2 interval ... metric: they are in the
+    unit of the asked path, so that the scale of the alignment says whether the camera goes as far as it should.
 
     Returns:
         `failed`: why this counts as failed, or None; `registered`: share of the sampled frames with a pose; `release`
@@ -53,6 +56,8 @@ def camera_numbers(asked: Tensor, recovered: Recovered, *, interval: int, skip_f
             result[align] = {"undefined": str(error)}
             continue
         result[align] = _numbers(errors, interval)
+        if metric:
+            result[align]["scale"] = errors.alignment.scale
         if align == "release":
             frames = range(interval * skip_first, interval * (len(errors.truth) + skip_first), interval)
             result["frames"] = list(frames)
@@ -91,7 +96,6 @@ def _numbers(errors: PoseErrors, interval: int) -> dict[str, Any]:
         "trans_err": errors.trans_err,
         "cam_mc": errors.cam_mc,
         "path_length_ratio": errors.path_length_ratio,
-        "scale": errors.alignment.scale,
     }
     gap = max(1, round(GAP_FRAMES / interval))
     if gap < len(errors.truth):

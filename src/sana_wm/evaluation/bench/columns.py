@@ -111,6 +111,8 @@ OURS_TABLE = Table(
     (
         Column("registered", "Share of sampled frames with a pose.", ("camera", "registered"), 3, floor="registered"),
         Column("length", "Path length over the length asked for.", ("camera", "path_length_ratio"), 3),
+        Column("scale", "Factor that fits the recovered path to the asked one, of engines that know metres; below 1, "
+               "the camera goes too far.", ("camera", "scale"), 3),
         Column("rel. rot.", "Rotation error over 16 frames, degrees.", ("camera", "relative_rotation_deg"),
                floor="relative_rotation_deg"),
         Column("rel. trans.", "Error of the motion over 16 frames.", ("camera", "relative_translation"), 3,

@@ -19,7 +19,7 @@ from sana_wm.evaluation.bench.over_time import change, sharpness_over_time, wind
 from sana_wm.evaluation.bench.plan import SHEET
 from sana_wm.evaluation.bench.scene_sheet import sheet_frames, write_scene_sheet
 from sana_wm.evaluation.bench.settings import CAMERA, REVISIT, TEMPORAL, TRUTH, VBENCH
-from sana_wm.evaluation.bench.tools import Tools
+from sana_wm.evaluation.bench.tools import ENGINES_WITH_TRUTH, Tools
 from sana_wm.evaluation.bench.true_video import TrueVideo, video_intrinsics
 from sana_wm.evaluation.bench.video_file import VideoFile
 from sana_wm.evaluation.engines import Recovered
@@ -86,7 +86,10 @@ class Measuring:
         begin = time.perf_counter()
         recovered, reason = self._recovered(sampled[:count], lens[::interval][:count])
         seconds = time.perf_counter() - begin
-        numbers = camera_numbers(self.scene.c2w, recovered, interval=interval, skip_first=self.plan.skip_first)
+        metric = self.measures.engine in ENGINES_WITH_TRUTH
+        numbers = camera_numbers(
+            self.scene.c2w, recovered, interval=interval, skip_first=self.plan.skip_first, metric=metric
+        )
         numbers["failed"] = reason or numbers["failed"]
         keys = self.plan.floor_keys(self.scene, self.video) if reason is None else {}
         floors = {kind: self._floor(kind, key, lens) for kind, key in keys.items()}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from sana_wm.engine.devices import choose_device
@@ -50,12 +51,17 @@ class Pi3:
         """Poses of all frames; the networks need no intrinsics and use none."""
         check_video(frames, intrinsics)
         size = network_size(frames.shape[2], frames.shape[3])
-        pictures = torch.cat(
-            [F.interpolate(part.float() / 255, size, mode="bicubic", antialias=True) for part in frames.split(16)]
-        ).clamp(0, 1)
+        pictures = torch.stack([_resized(frame, size) for frame in frames])
         cuda = self.device.type == "cuda"
         modern = cuda and torch.cuda.get_device_capability(self.device)[0] >= BF16_CAPABILITY
         with torch.autocast(self.device.type, torch.bfloat16 if modern or not cuda else torch.float16, enabled=cuda):
             c2w = self.model(pictures[None].to(self.device))["camera_poses"][0].double().cpu()
         valid = torch.isfinite(c2w).flatten(1).all(1)
         return Recovered(torch.where(valid[:, None, None], c2w, torch.eye(4, dtype=torch.float64)), valid)
+
+
+def _resized(frame: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3,h,w) in [0, 1] of a frame (3,H,W) uint8, with the filter of the release (spec 60 section 2.1)."""
+    picture = Image.fromarray(frame.permute(1, 2, 0).cpu().numpy())
+    smaller = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(smaller)).permute(2, 0, 1).float() / 255
