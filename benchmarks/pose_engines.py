@@ -35,7 +35,7 @@ from sana_wm.evaluation.bench.camera import camera_numbers
 from sana_wm.evaluation.engines import ENGINES, Recovered, TrueViews, make_engine
 from sana_wm.evaluation.held_out import FREEDOOM, PROCEDURAL, HeldOut
 from sana_wm.evaluation.nano_marks import environment
-from sana_wm.evaluation.pose_error import pose_errors
+from sana_wm.evaluation.pose_error import path_length, pose_errors
 from sana_wm.worlds.doom import DoomWorld
 from sana_wm.worlds.procedural import Renderer, draw, render_drawn
 from sana_wm.worlds.splits import split_seed
@@ -128,11 +128,6 @@ def disagreement(first: Recovered, second: Recovered) -> float | None:
     if int(both.sum()) < 2:
         return None
     return pose_errors(first.c2w[both], second.c2w[both]).rot_err
-
-
-def path_length(c2w: Tensor) -> float:
-    """Metres that the camera of poses (F,4,4) travels."""
-    return float(c2w[:, :3, 3].diff(dim=0).norm(dim=1).sum())
 
 
 def mean(values: Sequence[float | None]) -> tuple[float, int]:

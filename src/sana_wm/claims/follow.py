@@ -15,7 +15,7 @@ from sana_wm.evaluation.clip_measures import capped_psnr
 from sana_wm.evaluation.engines import TrueViews, make_engine
 from sana_wm.evaluation.held_out import PROCEDURAL, HeldOut, held_out
 from sana_wm.evaluation.image import sharpness
-from sana_wm.evaluation.pose_error import LEAST_REGISTERED, PoseErrors, pose_errors
+from sana_wm.evaluation.pose_error import LEAST_REGISTERED, PoseErrors, path_length, pose_errors
 from sana_wm.worlds.procedural import Renderer, render_drawn
 
 INTERVAL = 4
@@ -64,11 +64,6 @@ def measure_follow(
         if report is not None:
             report(index + 1)
     return found
-
-
-def path_length(c2w: Tensor) -> float:
-    """Metres that the camera of poses (F,4,4) travels."""
-    return float(c2w[:, :3, 3].diff(dim=0).norm(dim=1).sum())
 
 
 def _true_views(clips: HeldOut, index: int, device: torch.device, renderer: Renderer) -> TrueViews:

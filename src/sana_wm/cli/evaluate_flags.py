@@ -38,6 +38,15 @@ Metrics = Annotated[
     str,
     typer.Option("--metrics", help="Some of camera,truth,revisit,temporal,vbench.", rich_help_panel=MEASURING),
 ]
+FloorScenes = Annotated[
+    int | None,
+    typer.Option(
+        "--floor_scenes",
+        help="Scenes of a split whose floors are measured, from all categories in turn.",
+        show_default="all",
+        rich_help_panel=MEASURING,
+    ),
+]
 Interval = Annotated[int, typer.Option("--interval", help="Frames between recovered poses.", rich_help_panel=MEASURING)]
 SkipFirst = Annotated[
     str,

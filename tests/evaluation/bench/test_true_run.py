@@ -107,6 +107,14 @@ def test_floors_are_kept_beside_the_benchmark_and_read_from_there(
     assert summary["splits"]["simple"]["all"]["floors"]["render"]["rot_err"]["mean"] == 7.0
 
 
+def test_floors_of_some_scenes_are_enough(bench: Path, method: Path, scenes: list[BenchScene], tmp_path: Path) -> None:
+    summary = run(bench, method, tmp_path / "floors", metrics=("camera",), floor_scenes=1)
+    assert [path.name.split("_render")[0] for path in (tmp_path / "floors").rglob("*.json")] == [scenes[0].scene_id]
+    assert summary["splits"]["simple"]["all"]["floors"]["render"]["rot_err"]["mean"] < 0.5
+    again = run(bench, method, tmp_path / "floors", metrics=("camera",), floor_scenes=0)
+    assert again["splits"]["simple"]["all"]["floors"]["render"] is None
+
+
 def test_every_setting_that_changes_a_floor_changes_its_key() -> None:
     camera = {"engine": "gt-pnp", "interval": 4, "frames": 17}
     keys = {

@@ -20,6 +20,7 @@ Result = Mapping[str, Any]
 """The JSON of one scene."""
 
 ERRORS = ("rot_err", "trans_err", "cam_mc")
+OF_PATH = "trans_err_of_path"
 LIKENESS = ("psnr", "ssim", "lpips")
 
 
@@ -128,7 +129,8 @@ def _camera(cameras: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def release(name: str) -> Callable[[Mapping[str, Any]], Any]:
         return lambda camera: camera.get("release", {}).get(name)
 
-    found = {name: _numbers(map(release(name), cameras)) for name in (*ERRORS, "path_length_ratio", "scale")}
+    lengths = ("path_length_ratio", "metric_length_ratio")
+    found = {name: _numbers(map(release(name), cameras)) for name in (*ERRORS, OF_PATH, *lengths)}
     for name in ("rotation_deg", "translation"):
         relative = (camera.get("release", {}).get("relative", {}).get(name) for camera in cameras)
         found[f"relative_{name}"] = _numbers(relative)
@@ -142,7 +144,7 @@ def _floor(cameras: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any] | 
     if not floors:
         return None
     good = [floor for floor in floors if floor["failed"] is None]
-    found: dict[str, Any] = {name: _numbers(floor["release"].get(name) for floor in good) for name in ERRORS}
+    found: dict[str, Any] = {n: _numbers(floor["release"].get(n) for floor in good) for n in (*ERRORS, OF_PATH)}
     for name in ("rotation_deg", "translation"):
         found[f"relative_{name}"] = _numbers(floor["release"].get("relative", {}).get(name) for floor in good)
     found["registered"] = _numbers(floor["registered"] for floor in floors)

@@ -13,6 +13,7 @@ from sana_wm.evaluation.pose_error import (
     LEAST_REGISTERED,
     Align,
     PoseErrors,
+    path_length,
     pose_errors,
     relative_pose_errors,
 )
@@ -20,6 +21,8 @@ from sana_wm.geometry.poses import relative_to_first
 
 GAP_FRAMES = 16
 """Frames over which the relative error of the motion is taken."""
+STILL = 0.5
+"""A path shorter than this is mostly a turn; errors are not compared with its length."""
 DIGITS = 6
 
 
@@ -29,7 +32,7 @@ def camera_numbers(
     """Everything known about the camera of one video.
 
     asked: (F,4,4), a pose a frame. recovered: poses of the frames 0, interval, 2 interval ... metric: they are in the
-    unit of the asked path, so that the scale of the alignment says whether the camera goes as far as it should.
+    unit of the asked path, so that their length before any alignment says whether the camera goes as far as it should.
 
     Returns:
         `failed`: why this counts as failed, or None; `registered`: share of the sampled frames with a pose; `release`
@@ -56,9 +59,9 @@ def camera_numbers(
             result[align] = {"undefined": str(error)}
             continue
         result[align] = _numbers(errors, interval)
-        if metric:
-            result[align]["scale"] = errors.alignment.scale
         if align == "release":
+            if metric:
+                result[align]["metric_length_ratio"] = _metric_length_ratio(errors)
             frames = range(interval * skip_first, interval * (len(errors.truth) + skip_first), interval)
             result["frames"] = list(frames)
             result["curves"] = {
@@ -95,6 +98,7 @@ def _numbers(errors: PoseErrors, interval: int) -> dict[str, Any]:
         "rot_err": errors.rot_err,
         "trans_err": errors.trans_err,
         "cam_mc": errors.cam_mc,
+        "trans_err_of_path": _of_path(errors),
         "path_length_ratio": errors.path_length_ratio,
     }
     gap = max(1, round(GAP_FRAMES / interval))
@@ -106,6 +110,20 @@ def _numbers(errors: PoseErrors, interval: int) -> dict[str, Any]:
             "translation": _finite(relative.mean_translation),
         }
     return numbers
+
+
+def _of_path(errors: PoseErrors) -> float | None:
+    """TransErr over the length of the asked path; None for a path that is mostly a turn."""
+    length = path_length(errors.truth)
+    return errors.trans_err / length if length >= STILL else None
+
+
+def _metric_length_ratio(errors: PoseErrors) -> float | None:
+    """Length of the recovered path before alignment over that of the asked one, where both are known."""
+    seen = ~errors.rotation_deg.isnan()
+    asked = path_length(errors.truth[seen])
+    scale = abs(errors.alignment.scale)
+    return path_length(errors.aligned[seen]) / scale / asked if asked >= STILL and scale > 0 else None
 
 
 def _finite(value: float) -> float | None:

@@ -110,9 +110,11 @@ OURS_TABLE = Table(
     "are ceilings.",
     (
         Column("registered", "Share of sampled frames with a pose.", ("camera", "registered"), 3, floor="registered"),
+        Column("of path", "TransErr over the length of the path, of scenes that move.",
+               ("camera", "trans_err_of_path"), 3, floor="trans_err_of_path"),
         Column("length", "Path length over the length asked for.", ("camera", "path_length_ratio"), 3),
-        Column("scale", "Factor that fits the recovered path to the asked one, of engines that know metres; below 1, "
-               "the camera goes too far.", ("camera", "scale"), 3),
+        Column("metres", "The same before any alignment, of engines that know metres.",
+               ("camera", "metric_length_ratio"), 3),
         Column("rel. rot.", "Rotation error over 16 frames, degrees.", ("camera", "relative_rotation_deg"),
                floor="relative_rotation_deg"),
         Column("rel. trans.", "Error of the motion over 16 frames.", ("camera", "relative_translation"), 3,

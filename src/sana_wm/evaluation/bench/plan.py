@@ -34,7 +34,7 @@ class Plan:
 
     Attributes:
         bench: folder of the benchmark; true_splits: those of its splits whose true video can be rendered.
-        method: folder of the results; floors: where floors are kept.
+        method: folder of the results; floors: where floors are kept; floored: the scenes (split, id) that have some.
         generation: None where the videos are there already; prints: of the model that makes them.
         skip_first: whether frame 0 is left out.
         iq_print: hash of the weights of imaging quality, if that is measured.
@@ -44,6 +44,7 @@ class Plan:
     true_splits: tuple[str, ...]
     method: MethodFolder
     floors: Path
+    floored: frozenset[tuple[str, str]]
     generation: GenerationSettings | None
     prints: ModelPrint | None
     measures: MeasureSettings
@@ -69,7 +70,7 @@ class Plan:
 
     def floor_keys(self, scene: BenchScene, video: VideoFile) -> dict[str, str]:
         """Key of each floor that can be measured for this video."""
-        if scene.split not in self.true_splits:
+        if scene.split not in self.true_splits or (scene.split, scene.scene_id) not in self.floored:
             return {}
         frames = min(video.num_frames, len(scene.c2w))
         camera = self.camera_settings(scene, frames, (video.height, video.width))

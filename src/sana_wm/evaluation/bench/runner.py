@@ -17,6 +17,7 @@ from sana_wm.evaluation.bench.files import split_name
 from sana_wm.evaluation.bench.fingerprint import file_sha256, model_print
 from sana_wm.evaluation.bench.folder import MethodFolder, read_ours, write_json
 from sana_wm.evaluation.bench.jobs import Crew, Done, Job
+from sana_wm.evaluation.bench.listing import choose
 from sana_wm.evaluation.bench.local_crew import Processes, ThisProcess
 from sana_wm.evaluation.bench.measure import is_measured, write_failure
 from sana_wm.evaluation.bench.plan import Plan
@@ -104,6 +105,7 @@ def run_benchmark(
             true_splits=true_splits,
             method=MethodFolder(folder.root.resolve(), folder.split_folders),
             floors=(floors or method / "eval" / "floors").resolve(),
+            floored=_floored(chosen, measures.floor_scenes),
             generation=generation,
             prints=prints,
             measures=measures,
@@ -169,6 +171,16 @@ def _check_engine(measures: MeasureSettings, splits: Sequence[str], true_splits:
         eye = torch.eye(4, dtype=torch.float64)[None]
         truth = TrueViews(torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.ones(1, 32, 32), eye, torch.ones(1, 4))
     make_engine(measures.engine, truth, **measures.engine_settings)
+
+
+def _floored(chosen: Mapping[str, Sequence[BenchScene]], count: int | None) -> frozenset[tuple[str, str]]:
+    """The scenes (split, id) whose floors are measured: `count` of a split, from all categories in turn."""
+    found = set()
+    for split, scenes in chosen.items():
+        ids = [scene.scene_id for scene in scenes]
+        wanted = ids if count is None else choose(ids, min(count, len(ids)), Path(split)) if count else []
+        found |= {(split, scene) for scene in wanted}
+    return frozenset(found)
 
 
 def _check_results(folder: MethodFolder, scenes: Sequence[BenchScene]) -> None:

@@ -49,6 +49,7 @@ class MeasureSettings:
 
     Attributes:
         engine: pose engine, one of :data:`~sana_wm.evaluation.engines.ENGINES`; engine_settings: its keyword arguments.
+        floor_scenes: of how many scenes of a split, from all categories in turn, floors are measured; None: of all.
         interval: every how many frames a pose is recovered, and pictures are compared by SSIM and LPIPS.
         skip_first_frame: leave out frame 0, which a refiner copies; "auto": if method_info.json names a refiner.
         window_seconds: length of the windows of quality over time.
@@ -61,6 +62,7 @@ class MeasureSettings:
     engine: str
     engine_settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: tuple[str, ...] = METRICS
+    floor_scenes: int | None = None
     interval: int = 4
     skip_first_frame: SkipFirst = "auto"
     window_seconds: float = WINDOW_SECONDS
@@ -82,6 +84,8 @@ class MeasureSettings:
         for name, least in (("interval", 1), ("max_pairs", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        if self.floor_scenes is not None and self.floor_scenes < 0:
+            raise InputError(f"floor_scenes is {self.floor_scenes}; it must be at least 0.")
         for name in ("window_seconds", "ref_fps"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise InputError(f"{name} is {getattr(self, name)}; it must be a number above 0.")

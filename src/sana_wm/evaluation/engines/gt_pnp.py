@@ -43,6 +43,7 @@ class GtPnp:
             )
         self.truth = truth
         self.cv2 = load_library("cv2", self.name, "pip install 'sana-wm[evaluation]'")
+        self.cv2.setNumThreads(torch.get_num_threads())  # by itself every worker would take all cores
         load_library("scipy", self.name, "pip install 'sana-wm[evaluation]'")
 
     def estimate(self, frames: Tensor, intrinsics: Tensor | None) -> Recovered:
