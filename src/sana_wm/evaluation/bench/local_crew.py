@@ -94,7 +94,7 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextmanager
 def _threads_of_children(count: int) -> Iterator[None]:
-    """A process that is started in here lets NumPy use `count` threads for linear algebra; it asks once, at its start."""
+    """Processes that start in here let NumPy have `count` threads for linear algebra; it asks only when imported."""
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     os.environ.update(dict.fromkeys(before, str(count)))
     try:
