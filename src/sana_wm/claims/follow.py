@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
@@ -31,9 +33,12 @@ def measure_follow(
     num_frames: int,
     batch: int,
     renderer: Renderer,
+    workers: int = 0,
     report: Callable[[int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Numbers of each of the first `scenes` procedural test clips; `report` gets the clips done.
+
+    Poses are recovered in `workers` processes, or with 0 in this one.
 
     `psnr`: against the true render, mean over frames 1 on. `sharpness`: over that of the truth. `rot_err`, `trans_err`,
     `cam_mc` (spec 61 section 3.1) and `registered`: of poses recovered from the video; the errors are None where too
@@ -45,9 +50,10 @@ def measure_follow(
     found: list[dict[str, Any]] = []
     clips = held_out("test", {PROCEDURAL: scenes}, num_frames, size, device=device, renderer=renderer)
     made = generate(components, clips, clips.captions, plan, batch=batch)
-    for index, video in enumerate(made):
-        truth = clips.frames[index]
-        errors = _recover(video, _true_views(clips, index, device, renderer))
+    sampled = made[:, ::INTERVAL].cpu()
+    views = (_true_views(clips, index, device, renderer) for index in range(len(made)))
+    for index, errors in enumerate(_recover_all(sampled, views, workers)):
+        video, truth = made[index], clips.frames[index]
         known = errors is not None and errors.registered >= LEAST_REGISTERED
         found.append(
             {
@@ -74,9 +80,18 @@ def _true_views(clips: HeldOut, index: int, device: torch.device, renderer: Rend
     return TrueViews(*views)
 
 
-def _recover(video: Tensor, truth: TrueViews) -> PoseErrors | None:
-    """Errors of the poses recovered from a video (F,3,H,W), or None if no frame has one."""
-    found = make_engine(ENGINE, truth=truth).estimate(video[::INTERVAL].cpu(), truth.intrinsics)
+def _recover_all(videos: Tensor, views: Iterable[TrueViews], workers: int) -> Iterator[PoseErrors | None]:
+    if not workers:
+        yield from map(_recover, videos, views)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+        yield from pool.map(_recover, videos, views)
+
+
+def _recover(frames: Tensor, truth: TrueViews) -> PoseErrors | None:
+    """Errors of the poses recovered from frames (n,3,H,W), or None if no frame has one."""
+    found = make_engine(ENGINE, truth=truth).estimate(frames, truth.intrinsics)
     if not found.valid.any():
         return None
     return pose_errors(truth.c2w, found.c2w, valid=found.valid)

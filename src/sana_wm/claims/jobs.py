@@ -137,6 +137,7 @@ def _variant_job(variant: Variant) -> Callable[[Lab], dict[str, Any] | None]:
             "follow": measure_follow(
                 parts, lab.device,
                 scenes=lab.scenes, num_frames=recipe.pipeline.num_frames, batch=lab.batch, renderer=renderer,
+                workers=lab.workers,
             ),
         }  # fmt: skip
         if variant.after is not None:

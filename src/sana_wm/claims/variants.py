@@ -26,14 +26,14 @@ CAMERAS = {
 KEY_SCALES = ("frame", "head", "none")
 """Keys over sqrt(D*S), over sqrt(D), as they are; of the hybrid's GDN blocks."""
 
-SECOND_PART = ("world.fresh=false", "world.optimizer.steps=600", "world.optimizer.warmup_steps=50")
+SECOND_PART = ("world.fresh=false", "world.optimizer.steps=400", "world.optimizer.warmup_steps=40")
 MINUTES = {
     "short": SECOND_PART,
     "long": (
         *SECOND_PART,
-        "world.lengths=[{frames: 81, bank: 81, batch: 24, share: 0.76}, "
-        "{frames: 241, bank: 961, batch: 8, share: 0.14}, {frames: 961, bank: 961, batch: 2, share: 0.1}]",
-        "world.bank_clips={81: 1536, 961: 96}",
+        "world.lengths=[{frames: 81, bank: 81, batch: 16, share: 0.7}, "
+        "{frames: 241, bank: 961, batch: 5, share: 0.15}, {frames: 961, bank: 961, batch: 1, share: 0.15}]",
+        "world.bank_clips={81: 768, 961: 64}",
     ),
 }
 """Going on from the hybrid with as many steps of about as many tokens: clips of 5 s only, or of up to a minute too."""
