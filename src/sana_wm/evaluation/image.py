@@ -85,13 +85,15 @@ def _ssim_map(a: Tensor, b: Tensor, data_range: float, average: Callable[[Tensor
 
 
 def _uniform_average(image: Tensor) -> Tensor:
+    """Means over windows, by differences of running sums: faster than pooling, and as exact in float64."""
     half = SSIM_WINDOW // 2
     for dim in (1, 2):
         size = image.shape[dim]
         at = torch.arange(-half, size + half, device=image.device) % (2 * size)  # mirrored again in a tiny image
-        image = image.index_select(dim, torch.minimum(at, 2 * size - 1 - at))
-    rows = F.avg_pool2d(image[:, None], (1, SSIM_WINDOW), stride=1)
-    return F.avg_pool2d(rows, (SSIM_WINDOW, 1), stride=1)[:, 0]
+        sums = image.index_select(dim, torch.minimum(at, 2 * size - 1 - at)).cumsum(dim)
+        below = torch.cat([torch.zeros_like(sums.narrow(dim, 0, 1)), sums.narrow(dim, 0, size - 1)], dim)
+        image = (sums.narrow(dim, SSIM_WINDOW - 1, size) - below) / SSIM_WINDOW
+    return image
 
 
 def _gaussian_average(image: Tensor) -> Tensor:

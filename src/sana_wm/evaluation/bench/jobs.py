@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
+
 from sana_wm.engine.failure import GenerationError
 from sana_wm.evaluation.bench.dataset import BenchScene
 from sana_wm.evaluation.bench.measure import measure_scene
@@ -48,8 +50,19 @@ class Crew(Protocol):
 def do_job(tools: Tools, job: Job, report: Report) -> Done:
     """Do one job. A model that makes no video fails its scene, not the run.
 
-    Raises :class:`~sana_wm.errors.InputError` where something is wrong that other scenes would meet as well.
+    Raises :class:`~sana_wm.errors.InputError` or :class:`GenerationError` where something is wrong that other scenes
+    would meet as well.
     """
+    try:
+        return _do(tools, job, report)
+    except torch.OutOfMemoryError as error:
+        raise GenerationError(
+            f"scene {job.scene.scene_id}, {job.kind}: no memory is left on the device; run the same command with fewer "
+            "workers, or when other programs have left the device, to go on from here."
+        ) from error
+
+
+def _do(tools: Tools, job: Job, report: Report) -> Done:
     plan, scene = tools.plan, job.scene
     if job.kind == "measure":
         measure_scene(tools, scene)

@@ -44,8 +44,11 @@ def refine_depths(cameras: Cameras, points: Points, seen: Sightings, steps: int 
         tried = _deepened(points, -pull / information * shorten)
         reached = robust_costs(cameras, tried, seen)
         better = reached < cost
+        gain = np.where(better, cost - reached, 0.0).sum()
         points = replace(points, inverse_depth=np.where(better, tried.inverse_depth, points.inverse_depth))
         cost, shorten = np.where(better, reached, cost), np.where(better, 1.0, shorten / 4)
+        if gain < LEAST_GAIN * cost.sum():
+            break
     return points, information
 
 

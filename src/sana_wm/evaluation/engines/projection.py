@@ -152,7 +152,7 @@ def sum_by_point(values: Floats, point: Ints, count: int) -> Floats:
 
 
 def _times(matrices: Floats, vectors: Floats) -> Floats:
-    product: Floats = (matrices @ vectors[..., None])[..., 0]
+    product: Floats = np.einsum("mij,mj->mi", matrices, vectors)  # `@` calls a routine for each of the small matrices
     return product
 
 
