@@ -11,8 +11,7 @@ from torch import Tensor
 from sana_wm.ops.gated_delta import (
     affine_scan,
     bidirectional_scan,
-    gated_delta_numerator,
-    gated_delta_rule,
+    gated_delta_plain,
     scan,
     write_terms,
 )
@@ -81,6 +80,10 @@ def inputs(frames: int = T, seed: int = 0) -> Inputs:
     }
 
 
+def gated_delta_rule(**x: Tensor) -> Tensor:
+    return gated_delta_plain(**x)[0]  # type: ignore[arg-type]
+
+
 def single(x: Inputs) -> Inputs:
     return {name: tensor.float() for name, tensor in x.items()}
 
@@ -95,7 +98,7 @@ def test_the_numerator_is_the_token_by_token_loop() -> None:
     x = inputs()
     names = ("q_rotated", "k_rotated", "v", "beta", "decay")
     expected = naive_numerator(*(x[n] for n in names)).float()
-    torch.testing.assert_close(gated_delta_numerator(*(x[n].float() for n in names)), expected, rtol=2e-5, atol=2e-5)
+    torch.testing.assert_close(gated_delta_plain(*(x[n].float() for n in names))[0], expected, rtol=2e-5, atol=2e-5)
 
 
 def test_the_forward_state_holds_its_own_frame_and_the_backward_state_only_later_ones() -> None:
@@ -160,6 +163,22 @@ def test_a_scan_keeps_float32_under_autocast_and_from_bfloat16() -> None:
         found = scan(*rounded)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
+
+
+def test_what_lies_before_a_frame_that_keeps_nothing_does_not_see_it() -> None:
+    f = single(inputs(frames=5))
+    keep = torch.ones(B, 5)
+    keep[:, 2] = 0
+    whole, end = gated_delta_plain(**f, keep=keep)  # type: ignore[arg-type]
+    first = {name: x[:, :, :2] for name, x in f.items()}
+    before, middle = gated_delta_plain(**first)  # type: ignore[arg-type]
+    torch.testing.assert_close(whole[:, :, :2], before)
+    rest = {name: x[:, :, 2:] for name, x in f.items()}
+    after, last = gated_delta_plain(**rest, start=middle)  # type: ignore[arg-type]
+    torch.testing.assert_close(whole[:, :, 2:], after)
+    torch.testing.assert_close(end.state, last.state)
+    assert end.z is not None
+    torch.testing.assert_close(end.z, last.z)
 
 
 @pytest.mark.parametrize("name", ["q", "k", "v", "q_rotated", "k_rotated", "beta", "decay"])

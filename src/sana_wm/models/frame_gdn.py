@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sana_wm.models.attention import DualBranchAttention
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
-from sana_wm.ops.gated_delta import gated_delta_numerator, gated_delta_rule
+from sana_wm.ops.gated_delta_fused import gated_delta
 from sana_wm.ops.rotary import rotate_pairs
 from sana_wm.ops.temporal_conv import symmetric_short_conv
 from sana_wm.ops.ucpe import RayFrames
@@ -67,18 +67,18 @@ class FrameGatedDeltaNet(DualBranchAttention):
 
     def _main_branch(self, u: Tensor, context: BlockContext, beta: Tensor, decay: Tensor) -> Tensor:
         q, k, v, q_rotated, k_rotated = self.main_features(u, context)
-        out = gated_delta_rule(q, k, v, q_rotated, k_rotated, beta, decay)
+        out, _ = gated_delta(q_rotated, k_rotated, v, beta, decay, q=q, k=k)
         return _to_tokens(out).to(u.dtype)
 
     def main_features(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) float32 each."""
+        """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) each; float32 but v, which has its projection's."""
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         q = F.relu(self.q_norm(q))
         k = F.relu(self.k_norm(self.conv_k(k))) * self._key_scale(u)
         q, k, v = (self.split_heads(x) for x in (q, k, v))
         cos, sin = context.cos[:, None], context.sin[:, None]
         q_rotated, k_rotated = rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin)
-        q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in (q, k, v.float(), q_rotated, k_rotated))
+        q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in (q, k, v, q_rotated, k_rotated))
         return q, k, v, q_rotated, k_rotated
 
     def camera_features(self, u: Tensor, rays: RayFrames) -> CameraFeatures:
@@ -97,7 +97,7 @@ class FrameGatedDeltaNet(DualBranchAttention):
 
     def _camera_branch(self, u: Tensor, rays: RayFrames, beta: Tensor, decay: Tensor) -> Tensor:
         q, k, v, discounted = self.camera_writes(u, rays, beta)
-        read = gated_delta_numerator(q, k, v, discounted, decay)
+        read, _ = gated_delta(q, k, v, discounted, decay)
         moved = rays.output(read.permute(0, 2, 3, 1, 4).flatten(1, 2))
         return moved.flatten(-2).unflatten(1, u.shape[1:3])
 

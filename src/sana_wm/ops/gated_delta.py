@@ -102,34 +102,66 @@ def _adjoint(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 affine_scan.register_autograd(_adjoint, setup_context=_save_for_adjoint)
 
 
-def bidirectional_scan(erase: Tensor, write: Tensor, decay: Tensor) -> States:
+def bidirectional_scan(
+    erase: Tensor, write: Tensor, decay: Tensor, keep: Tensor | None = None, initial: Tensor | None = None
+) -> States:
     """Forward inclusive and backward exclusive states of the same recurrence, each (B,h,T,D,Dv).
 
-    The backward state of frame t absorbs frames T-1 ... t+1, each with its own decay.
+    The backward state of frame t absorbs frames T-1 ... t+1, each with its own decay. A frame whose `keep` (B,T) is 0
+    takes everything absorbed so far out of it, itself included: what comes before does not see it. `initial` (B,h,D,Dv)
+    precedes the forward states.
     """
     time = -3
+    back = decay if keep is None else decay * keep[:, None]
+    back_write = write if keep is None else write * keep[:, None, :, None, None].to(write.dtype)
+    start = torch.zeros_like(write[..., 0, :, :], dtype=torch.promote_types(write.dtype, torch.float32))
     streams = scan(
         torch.stack([erase, erase.flip(time)]),
-        torch.stack([write, write.flip(time)]),
-        torch.stack([decay, decay.flip(-1)]),
+        torch.stack([write, back_write.flip(time)]),
+        torch.stack([decay, back.flip(-1)]),
+        None if initial is None else torch.stack([initial.to(start.dtype), start]),
     )
     absorbed = streams[1].flip(time)  # frame t and everything after it
     backward = torch.cat([absorbed[:, :, 1:], torch.zeros_like(absorbed[:, :, :1])], dim=time)
     return States(streams[0], backward)
 
 
-def gated_delta_numerator(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor) -> Tensor:
-    """Camera branch: q^T (M + M'), no denominator. q, k, v (B,h,T,S,D); beta (B,h,T,S); decay (B,h,T)."""
-    states = bidirectional_scan(*write_terms(k, v, beta), decay)
-    return q @ states.both().to(q.dtype)
+class FinalStates(NamedTuple):
+    """What the forward recurrences leave behind: `state` (B,h,D,D) and, where there is a denominator, `z` (B,h,D,1)."""
+
+    state: Tensor
+    z: Tensor | None
 
 
-def gated_delta_rule(
-    q: Tensor, k: Tensor, v: Tensor, q_rotated: Tensor, k_rotated: Tensor, beta: Tensor, decay: Tensor
-) -> Tensor:
-    """Main branch: rotated numerator over unrotated denominator, one shared division; (B,h,T,S,D)."""
-    numerator = gated_delta_numerator(q_rotated, k_rotated, v, beta, decay)
-    ones = torch.ones_like(k[..., :1])
-    z = bidirectional_scan(*write_terms(k, ones, beta), decay).both()
-    denominator = q.float() @ z
-    return numerator.float() / (denominator + DENOMINATOR_EPS)
+def gated_delta_plain(
+    q_rotated: Tensor,
+    k_rotated: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    decay: Tensor,
+    *,
+    q: Tensor | None = None,
+    k: Tensor | None = None,
+    keep: Tensor | None = None,
+    start: FinalStates | None = None,
+) -> tuple[Tensor, FinalStates]:
+    """q~^T (M + M'), and over q^T (z + z') where q and k are given (main branch; the camera branch has none).
+
+    Args:
+        q_rotated, k_rotated, v, q, k: (B,h,T,S,D); beta: (B,h,T,S); decay: (B,h,T).
+        keep: (B,T), 0 at frames that no earlier frame sees, nor anything after them: the first ones of chunks.
+        start: states before the first frame.
+
+    Returns:
+        (B,h,T,S,D), and the states after the last frame.
+    """
+    states = bidirectional_scan(*write_terms(k_rotated, v, beta), decay, keep, None if start is None else start.state)
+    numerator = q_rotated @ states.both().to(q_rotated.dtype)
+    if q is None or k is None:
+        return numerator, FinalStates(states.forward[:, :, -1], None)
+    below = write_terms(k, torch.ones_like(k[..., :1]), beta)
+    z = bidirectional_scan(*below, decay, keep, None if start is None else start.z)
+    # The sums of the denominator stay in float32: they are divided by.
+    wide = z.forward.dtype
+    out = numerator.to(wide) / (q.to(wide) @ z.both() + DENOMINATOR_EPS)
+    return out, FinalStates(states.forward[:, :, -1], z.forward[:, :, -1])
