@@ -15,16 +15,13 @@ import torch
 from torch import Tensor
 
 from sana_wm.errors import InputError
-from sana_wm.evaluation.umeyama import Similarity, straightness, umeyama
+from sana_wm.evaluation.umeyama import LEAST_SPREAD, Similarity, straightness, umeyama
 from sana_wm.geometry.poses import check_poses, compose, inverse_rigid, relative_to_first
 
 Align = Literal["release", "umeyama"]
 
 LEAST_VARIANCE = 1e-9
 """The release divides by no less than this when it computes the scale, so a static estimate does not divide by 0."""
-LEAST_BEND = 0.05
-"""Paths straighter than this (second singular value of the centres over the first) have no rotation by their centres: a
-recovered path is seldom surer than a few hundredths."""
 LEAST_REGISTERED = 0.5
 """A scene with poses for a smaller share of its frames has failed (spec 61 section 3.4)."""
 
@@ -231,10 +228,10 @@ def _align_orientations(truth: Tensor, estimate: Tensor) -> Similarity:
 def _align_centres(truth: Tensor, estimate: Tensor) -> Similarity:
     for name, c2w in (("asked", truth), ("recovered", estimate)):
         spread = straightness(c2w[:, :3, 3])
-        if spread < LEAST_BEND:
+        if spread < LEAST_SPREAD:
             raise InputError(
                 f"the {name} camera centres lie on one line or point (second singular value {spread:.2g} of the first, "
-                f"at least {LEAST_BEND:g} is needed), so align='umeyama' has no rotation; use align='release'."
+                f"at least {LEAST_SPREAD:g} is needed), so align='umeyama' has no rotation; use align='release'."
             )
     return umeyama(estimate[:, :3, 3], truth[:, :3, 3])
 

@@ -17,12 +17,16 @@ from sana_wm.evaluation.pose_error import (
     pose_errors,
     relative_pose_errors,
 )
+from sana_wm.evaluation.umeyama import straightness
 from sana_wm.geometry.poses import relative_to_first
 
 GAP_FRAMES = 16
 """Frames over which the relative error of the motion is taken."""
 STILL = 0.5
 """A path shorter than this is mostly a turn; errors are not compared with its length."""
+LEAST_BEND = 0.05
+"""Second singular value of the centres over the first, below which errors of a few hundredths of the path would turn it
+at random in an alignment by the centres."""
 DIGITS = 6
 
 
@@ -53,6 +57,9 @@ def camera_numbers(
     if not seen.any():
         return result
     for align in ("release", "umeyama"):
+        if align == "umeyama" and (reason := _too_straight(asked)) is not None:
+            result[align] = {"undefined": reason}
+            continue
         try:
             errors = _errors(asked, recovered, align, interval, skip_first)
         except InputError as error:  # the documented answer to paths that have no such alignment
@@ -110,6 +117,13 @@ def _numbers(errors: PoseErrors, interval: int) -> dict[str, Any]:
             "translation": _finite(relative.mean_translation),
         }
     return numbers
+
+
+def _too_straight(asked: Tensor) -> str | None:
+    bend = straightness(asked[:, :3, 3].double())
+    if bend >= LEAST_BEND:
+        return None
+    return f"the asked path bends by {bend:.2g}; below {LEAST_BEND:g} its centres say too little about a rotation"
 
 
 def _of_path(errors: PoseErrors) -> float | None:
