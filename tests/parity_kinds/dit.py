@@ -19,6 +19,7 @@ from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.ops.gated_delta import DENOMINATOR_EPS, bidirectional_scan, write_terms
 from sana_wm.ops.norm import rms_norm
 from sana_wm.ops.rotary import axis_angles, axis_pairs, rotary_table, rotate_pairs
+from sana_wm.ops.temporal_conv import symmetric_short_conv
 from sana_wm.ops.ucpe import RayFrames
 from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
 from tests.parity_kinds.camera import release_absmap
@@ -93,7 +94,7 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
     actual = {
         "beta": beta,
         "decay": decay,
-        "k_after_conv": attn.conv_k(attn.qkv(u).chunk(3, -1)[1]).flatten(1, 2),
+        "k_after_conv": symmetric_short_conv(attn.qkv(u).chunk(3, -1)[1], attn.conv_k.weight).flatten(1, 2),
         "main_raw": attn.branches(u, plain)[0].flatten(1, 2),
         "main_only": attn(u, plain).flatten(1, 2),
         "cam_q": features.q.permute(0, 2, 3, 1),

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from sana_wm import __version__
+from sana_wm.cli.bench import bench
 from sana_wm.cli.evaluate import evaluate
 from sana_wm.cli.generate import generate
 from sana_wm.cli.train import train
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(train)
 app.add_typer(evaluate, name="evaluate")
+app.add_typer(bench, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
+from sana_wm.ops.pointwise import output_gate
 
 QK_NORM_EPS = 1e-5
 
@@ -45,9 +45,8 @@ class DualBranchAttention(nn.Module, ABC):
         """u: modulated tokens (B, T, S, width)."""
         mixed, camera = self.branches(u, context)
         if camera is not None:
-            mixed = mixed + self.out_proj_cam(camera.to(u.dtype))
-        gated = mixed.float() * F.silu(self.output_gate(u).float())
-        return self.proj(gated.to(u.dtype))
+            camera = self.out_proj_cam(camera.to(u.dtype))
+        return self.proj(output_gate(mixed, camera, self.output_gate(u)).to(u.dtype))
 
     def split_heads(self, x: Tensor) -> Tensor:
         """(B, T, S, width) -> (B, N, h, D)."""

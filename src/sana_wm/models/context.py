@@ -4,9 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
+from sana_wm.models.embeddings import PatchEmbed
 from sana_wm.ops.ucpe import RayFrames
+
+
+@dataclass(frozen=True)
+class PluckerTokens:
+    """Plücker maps and what embeds them.
+
+    Nothing nonlinear lies between the embedding and the projection of a block, so both are one small linear map
+    (spec 10, section 14.2): a few dozen channels in, rather than the model's width.
+
+    Attributes:
+        tokens: (B, T, S, 48). weight: (width, 48); bias: (width,).
+    """
+
+    tokens: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, maps: Tensor, embedder: PatchEmbed) -> PluckerTokens:
+        """maps: (B, 48, T, H, W)."""
+        weight, bias = embedder.proj.weight, embedder.proj.bias
+        assert bias is not None
+        return cls(maps.flatten(3).permute(0, 2, 3, 1).to(weight.dtype).contiguous(), weight.flatten(1), bias)
+
+    def through(self, projection: nn.Linear) -> Tensor:
+        """(B, T, S, width): the maps embedded and projected."""
+        with torch.autocast(self.tokens.device.type, enabled=False):
+            outer = projection.weight.float()
+            weight, bias = outer @ self.weight.float(), projection.bias.float() + outer @ self.bias.float()
+        return F.linear(self.tokens, weight.to(self.tokens.dtype), bias.to(self.tokens.dtype))
 
 
 @dataclass(frozen=True)
@@ -19,7 +52,7 @@ class BlockContext:
         rays: camera transforms, None without a camera.
         caption: (B, L, width) embedded caption.
         caption_bias: (B, 1, 1, L) added to the logits of the caption, None if every token counts.
-        plucker: (B, T, S, width) embedded Plücker maps, None without them.
+        plucker: Plücker maps, None without them.
     """
 
     size: tuple[int, int, int]
@@ -28,4 +61,4 @@ class BlockContext:
     rays: RayFrames | None
     caption: Tensor
     caption_bias: Tensor | None
-    plucker: Tensor | None
+    plucker: PluckerTokens | None

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sana_wm.models.config import TransformerConfig
-from sana_wm.ops.depthwise_conv import depthwise_conv
-from sana_wm.ops.temporal_conv import temporal_mix
+from sana_wm.ops.depthwise_conv import glu_depthwise_conv
+from sana_wm.ops.temporal_conv import temporal_residual
 
 
 class ConvWeights(nn.Module):
@@ -25,7 +25,7 @@ class TemporalConv(nn.Module):
         self.weight = nn.Parameter(torch.zeros(width, width, 3, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return temporal_mix(x, self.weight)
+        return temporal_residual(x, self.weight)
 
 
 class FeedForward(nn.Module):
@@ -42,13 +42,11 @@ class FeedForward(nn.Module):
     def spatial(self, x: Tensor, height: int, width: int) -> Tensor:
         """Everything before the temporal convolution; (B, T, S, C) in and out."""
         expand, reduce = self.inverted_conv.conv, self.point_conv.conv
-        hidden = F.silu(F.linear(x, expand.weight.flatten(1), expand.bias))
+        hidden = F.linear(x, expand.weight.flatten(1), expand.bias)
         depth = self.depth_conv.conv
         assert depth.bias is not None
-        images = depthwise_conv(hidden.flatten(0, 1), depth.weight, depth.bias, height, width)
-        value, gate = images.unflatten(0, x.shape[:2]).chunk(2, dim=-1)
-        return F.linear(value * F.silu(gate), reduce.weight.flatten(1))
+        mixed = glu_depthwise_conv(hidden.flatten(0, 1), depth.weight, depth.bias, height, width)
+        return F.linear(mixed.unflatten(0, x.shape[:2]), reduce.weight.flatten(1))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
-        x = self.spatial(x, height, width)
-        return x + self.t_conv(x)
+        return self.t_conv(self.spatial(x, height, width))

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from sana_wm.models.attention import DualBranchAttention
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
+from sana_wm.models.embeddings import RMSNorm
+from sana_wm.ops.features import head_energy, norm_features, rotate_heads
 from sana_wm.ops.gated_delta_fused import gated_delta
-from sana_wm.ops.rotary import rotate_pairs
-from sana_wm.ops.temporal_conv import symmetric_short_conv
 from sana_wm.ops.ucpe import RayFrames
 
 MIN_ENERGY = 1e-12
@@ -26,12 +26,9 @@ class ShortConv(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, 1, kernel))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return symmetric_short_conv(x, self.weight)
-
 
 class CameraFeatures(NamedTuple):
-    """Camera branch after the ray transforms: q, k, v (B,N,h,D) float32 and the growth of |k|^2 in it, (B,N,h)."""
+    """Camera branch after the ray transforms: q, k, v (B,N,h,D) and the growth of |k|^2 in it, (B,N,h)."""
 
     q: Tensor
     k: Tensor
@@ -71,23 +68,20 @@ class FrameGatedDeltaNet(DualBranchAttention):
         return _to_tokens(out).to(u.dtype)
 
     def main_features(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) each; float32 but v, which has its projection's."""
+        """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) each."""
         q, k, v = self.qkv(u).chunk(3, dim=-1)
-        q = F.relu(self.q_norm(q))
-        k = F.relu(self.k_norm(self.conv_k(k))) * self._key_scale(u)
+        q, k = self._query(q, self.q_norm), self._key(k, self.k_norm, self.conv_k)
         q, k, v = (self.split_heads(x) for x in (q, k, v))
-        cos, sin = context.cos[:, None], context.sin[:, None]
-        q_rotated, k_rotated = rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin)
+        q_rotated, k_rotated = (rotate_heads(x, context.cos, context.sin) for x in (q, k))
         q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in (q, k, v, q_rotated, k_rotated))
         return q, k, v, q_rotated, k_rotated
 
     def camera_features(self, u: Tensor, rays: RayFrames) -> CameraFeatures:
-        q = F.relu(self.q_norm_cam(self.q_proj_cam(u)))
-        k = F.relu(self.k_norm_cam(self.conv_k_cam(self.k_proj_cam(u)))) * self._key_scale(u)
+        q = self._query(self.q_proj_cam(u), self.q_norm_cam)
+        k = self._key(self.k_proj_cam(u), self.k_norm_cam, self.conv_k_cam)
         q, k, v = (self.split_heads(x) for x in (q, k, self.v_proj_cam(u)))
         moved = rays.key_value(k)
-        before = k.square().sum(-1).clamp_min(MIN_ENERGY)
-        after = moved.square().sum(-1).clamp_min(MIN_ENERGY)
+        before, after = (head_energy(x).clamp_min(MIN_ENERGY) for x in (k, moved))
         return CameraFeatures(rays.query(q), moved, rays.key_value(v), after / before)
 
     def discounted_beta(self, beta: Tensor, inflation: Tensor) -> Tensor:
@@ -107,10 +101,14 @@ class FrameGatedDeltaNet(DualBranchAttention):
         q, k, v = (_by_frame(x, u.shape[1]) for x in features[:3])
         return q, k, v, self.discounted_beta(beta, features.inflation)
 
-    def _key_scale(self, u: Tensor) -> float:
-        """(D * S)^-1/2, which keeps the write matrix of a whole frame below 1, or a weaker one for comparison."""
-        head_dim, tokens = u.shape[-1] // self.num_heads, u.shape[2]
-        return {"frame": head_dim * tokens, "head": head_dim, "none": 1}[self.key_scale] ** -0.5
+    def _query(self, q: Tensor, norm: RMSNorm) -> Tensor:
+        return norm_features(q, norm.weight, norm.eps, relu=True)
+
+    def _key(self, k: Tensor, norm: RMSNorm, conv: ShortConv) -> Tensor:
+        """Scaled by (D * S)^-1/2, which keeps the write matrix of a whole frame below 1, or less for comparison."""
+        head_dim, tokens = k.shape[-1] // self.num_heads, k.shape[2]
+        scale = {"frame": head_dim * tokens, "head": head_dim, "none": 1}[self.key_scale] ** -0.5
+        return norm_features(k, norm.weight, norm.eps, taps=conv.weight, relu=True, scale=scale)
 
 
 def _by_frame(x: Tensor, frames: int) -> Tensor:

@@ -9,7 +9,7 @@ from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
 from sana_wm.ops.attention import softmax_attention
-from sana_wm.ops.rotary import rotate_pairs
+from sana_wm.ops.features import norm_features, rotate_heads
 from sana_wm.ops.ucpe import RayFrames
 
 CROSS_NORM_EPS = 1e-6
@@ -30,16 +30,15 @@ class SoftmaxAttention(DualBranchAttention):
 
     def _main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
         q, k, v = self.qkv(u).chunk(3, dim=-1)
-        q, k, v = (self.split_heads(x) for x in (self.q_norm(q), self.k_norm(k), v))
-        cos, sin = context.cos[:, None], context.sin[:, None]
-        q, k = (rotate_pairs(x, cos, sin).to(v.dtype) for x in (q, k))
+        q, k, v = (self.split_heads(x) for x in (_normed(q, self.q_norm), _normed(k, self.k_norm), v))
+        q, k = (rotate_heads(x, context.cos, context.sin).to(v.dtype) for x in (q, k))
         out = softmax_attention(q, k, v, scale=self.scale_main)
         return out.flatten(-2).unflatten(1, u.shape[1:3]).to(u.dtype)
 
     def _camera_branch(self, u: Tensor, rays: RayFrames) -> Tensor:
         v = self.v_proj_cam(u)
-        q = self.split_heads(self.q_norm_cam(self.q_proj_cam(u)))
-        k = self.split_heads(self.k_norm_cam(self.k_proj_cam(u)))
+        q = self.split_heads(_normed(self.q_proj_cam(u), self.q_norm_cam))
+        k = self.split_heads(_normed(self.k_proj_cam(u), self.k_norm_cam))
         q, k = rays.query(q).to(v.dtype), rays.key_value(k).to(v.dtype)
         moved = rays.key_value(self.split_heads(v)).to(v.dtype)
         out = rays.output(softmax_attention(q, k, moved, scale=self.scale_cam))
@@ -62,9 +61,13 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
         heads = (self.num_heads, -1)
         k, v = self.kv_linear(context.caption).chunk(2, dim=-1)
-        q = self.q_norm(self.q_linear(x.flatten(1, 2))).to(v.dtype)
+        q = _normed(self.q_linear(x), self.q_norm).flatten(1, 2).to(v.dtype)
         k = self.k_norm(k).to(v.dtype)
         bias = None if context.caption_bias is None else context.caption_bias.to(v.dtype)
         q, k, v = (y.unflatten(-1, heads) for y in (q, k, v))
         out = softmax_attention(q, k, v, scale=q.shape[-1] ** -0.5, bias=bias)
         return self.proj(out.flatten(-2).to(x.dtype)).unflatten(1, x.shape[1:3])
+
+
+def _normed(x: Tensor, norm: RMSNorm) -> Tensor:
+    return norm_features(x, norm.weight, norm.eps)

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from sana_wm.geometry.rays import ray_from_world
 from sana_wm.models.config import TransformerConfig
-from sana_wm.models.context import BlockContext
+from sana_wm.models.context import BlockContext, PluckerTokens
 from sana_wm.models.embeddings import CaptionEmbedder, PatchEmbed, RMSNorm, TimestepEmbedder
 from sana_wm.models.feed_forward import FeedForward
 from sana_wm.models.frame_gdn import FrameGatedDeltaNet
 from sana_wm.models.softmax_attention import CrossAttention, SoftmaxAttention
-from sana_wm.ops.norm import modulated_layer_norm
+from sana_wm.ops.pointwise import gated_residual, modulate, residual_modulate
 from sana_wm.ops.rotary import rotary_table
 from sana_wm.ops.ucpe import RayFrames
 
@@ -43,12 +43,11 @@ class Block(nn.Module):
         """x (B, T, S, width); modulation (B, T or 1, 6, width)."""
         table = (self.scale_shift_table + modulation)[:, :, None]  # one row a frame, shared by its tokens
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(-2)
-        x = x + gate1 * self.attn(modulated_layer_norm(x, shift1, scale1).to(x.dtype), context)
-        if context.plucker is not None:
-            x = x + self.plucker_proj(context.plucker)
-        x = x + self.cross_attn(x, context)
+        plucker = None if context.plucker is None else context.plucker.through(self.plucker_proj)
+        x = gated_residual(x, gate1, self.attn(modulate(x, shift1, scale1), context), plucker)
+        x, u = residual_modulate(x, self.cross_attn(x, context), shift2, scale2)
         _, height, width = context.size
-        return x + gate2 * self.mlp(modulated_layer_norm(x, shift2, scale2).to(x.dtype), height, width)
+        return gated_residual(x, gate2, self.mlp(u, height, width))
 
 
 RunBlock = Callable[[Block, Tensor, Tensor, BlockContext], Tensor]
@@ -62,7 +61,7 @@ class FinalLayer(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table + time[:, :, None])[:, :, None].unbind(-2)
-        return self.linear(modulated_layer_norm(x, shift, scale).to(x.dtype))
+        return self.linear(modulate(x, shift, scale))
 
 
 class SanaWMTransformer(nn.Module):
@@ -106,10 +105,12 @@ class SanaWMTransformer(nn.Module):
             camera_dtype = getattr(torch, self.config.camera_math_dtype)
             matrices = ray_from_world(camera_conditions, height, width, camera_dtype)
             rays = RayFrames(*matrices, *rotary_table(positions, height, width, self.config.head_dim, camera=True))
+        if mask is not None and not torch.is_grad_enabled() and _alike(mask):
+            y, mask = y[:, :, mask[0].bool()], None  # padding has no weight; without it there is nothing to mask
         caption = self.attention_y_norm(self.y_embedder(y.flatten(0, 1))).to(self.dtype)
         bias = None if mask is None else ((1 - mask.float()) * MASKED_LOGIT)[:, None, None]
         if chunk_plucker is not None and "plucker" in self.config.camera_paths:
-            plucker = self.plucker_embedder(chunk_plucker)
+            plucker = PluckerTokens.of(chunk_plucker, self.plucker_embedder)
         return BlockContext(size, cos, sin, rays, caption, bias, plucker)
 
     def embed_timestep(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,3 +155,9 @@ class SanaWMTransformer(nn.Module):
         """
         size = (x.shape[2], x.shape[3], x.shape[4])
         return self.denoise(x, timestep, self.condition(size, y, mask, camera_conditions, chunk_plucker))
+
+
+def _alike(mask: Tensor) -> bool:
+    """Whether all rows (B, L) name the same tokens, and any."""
+    valid = mask.bool()
+    return bool((valid == valid[:1]).all()) and bool(valid[0].any())

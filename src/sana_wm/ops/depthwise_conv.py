@@ -9,17 +9,13 @@ Shapes: F images (batch and frames together), H x W pixels, C channels.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_HAS_TRITON = importlib.util.find_spec("triton") is not None  # looked up once: a compiler cannot trace the search
-
-KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-"""What the kernels compute; they accumulate in float32, so float64 is left to the plain twin."""
+from sana_wm.ops.dispatch import inference_kernels_take, kernels_take
 
 
 def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, height: int, width: int) -> Tensor:
@@ -36,9 +32,19 @@ def depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, height: int, width: 
     """
     dtype = _result_dtype(x, weight, bias)
     x = x.to(dtype)
-    if _HAS_TRITON and x.device.type == "cuda" and dtype in KERNEL_DTYPES:
+    if kernels_take(x):
         return fused_depthwise_conv(x.contiguous(), weight, bias, height, width)
     return depthwise_conv_plain(x, weight.to(dtype), bias.to(dtype), height, width)
+
+
+def glu_depthwise_conv(x: Tensor, weight: Tensor, bias: Tensor, height: int, width: int) -> Tensor:
+    """The convolution of SiLU(x), then its first half of channels * SiLU(its second half): (F,H*W,2C) -> (F,H*W,C)."""
+    if inference_kernels_take(x):
+        from sana_wm.ops.pointwise_triton import glu_depthwise
+
+        return glu_depthwise(x, weight, bias, height, width)
+    value, gate = depthwise_conv(F.silu(x), weight, bias, height, width).chunk(2, dim=-1)
+    return value * F.silu(gate)
 
 
 def depthwise_conv_plain(x: Tensor, weight: Tensor, bias: Tensor, height: int, width: int) -> Tensor:

@@ -5,24 +5,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from sana_wm.ops.dispatch import kernels_take
 from sana_wm.ops.gated_delta import DENOMINATOR_EPS, FinalStates, gated_delta_plain
 
-_HAS_TRITON = importlib.util.find_spec("triton") is not None  # looked up once: a compiler cannot trace the search
-
-KERNEL_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 LARGEST_HEAD = 128
 
 
 def backend(q: Tensor) -> Literal["triton", "plain"]:
     """Who computes for queries like this one (B,h,T,S,D)."""
-    fits = q.dtype in KERNEL_DTYPES and q.shape[-1] <= LARGEST_HEAD
-    return "triton" if _HAS_TRITON and q.device.type == "cuda" and fits else "plain"
+    return "triton" if kernels_take(q) and q.shape[-1] <= LARGEST_HEAD else "plain"
 
 
 def gated_delta(

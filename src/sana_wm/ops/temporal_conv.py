@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sana_wm.ops.dispatch import inference_kernels_take
+
 
 def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
     """Depthwise filter w0 ... w_{K-2} w_{K-1} w_{K-2} ... w0 along time, zero padded.
@@ -24,6 +26,24 @@ def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
         past = F.pad(x[:, :-offset], (0, 0, 0, 0, offset, 0))
         future = F.pad(x[:, offset:], (0, 0, 0, 0, 0, offset))
         out = out + (past + future) * tap
+    return out
+
+
+def temporal_residual(x: Tensor, weight: Tensor) -> Tensor:
+    """x + temporal_mix(x, weight).
+
+    Where kernels take the tokens the three taps are added up by the products themselves, in place, so that no
+    three times wider copy of the tokens is made.
+    """
+    if not inference_kernels_take(x):
+        return x + temporal_mix(x, weight)
+    x = x.contiguous()
+    before, here, after = weight[..., 0].to(x.dtype).unbind(-1)
+    out = torch.addmm(x.flatten(0, 2), x.flatten(0, 2), here.t()).view_as(x)
+    for made, given in zip(out, x, strict=True):
+        if len(given) > 1:
+            made[1:].flatten(0, 1).addmm_(given[:-1].flatten(0, 1), before.t())
+            made[:-1].flatten(0, 1).addmm_(given[1:].flatten(0, 1), after.t())
     return out
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from sana_wm.ops.rotary import rotate_pairs
+from sana_wm.ops.features import move_heads
 
 
 @dataclass(frozen=True)
@@ -31,23 +30,12 @@ class RayFrames:
 
     def query(self, x: Tensor) -> Tensor:
         """P^T on the first half, rotation by +theta on the second; x (B, N, h, D)."""
-        return self._apply(x, self.ray_from_world.mT, self.sin)
+        return move_heads(x, self.ray_from_world, self.cos, self.sin, transposed=True)
 
     def key_value(self, x: Tensor) -> Tensor:
         """P^-1 on the first half, rotation by +theta on the second; keys and values alike."""
-        return self._apply(x, self.world_from_ray, self.sin)
+        return move_heads(x, self.world_from_ray, self.cos, self.sin)
 
     def output(self, x: Tensor) -> Tensor:
         """P on the first half, rotation by -theta on the second: the result lives in the query's ray frame."""
-        return self._apply(x, self.ray_from_world, -self.sin)
-
-    def _apply(self, x: Tensor, matrix: Tensor, sin: Tensor) -> Tensor:
-        geometric, rotary = x.float().chunk(2, dim=-1)
-        groups = geometric.unflatten(-1, (-1, 4))
-        columns = matrix[:, :, None, None]  # (B, N, 1, 1, 4, 4)
-        # Four multiply-adds rather than a batch of 4x4 products: a compiler can fuse them with what surrounds them.
-        moved = columns[..., 0] * groups[..., 0, None]
-        for j in range(1, 4):
-            moved = moved + columns[..., j] * groups[..., j, None]
-        rotated = rotate_pairs(rotary, self.cos[:, None], sin[:, None])
-        return torch.cat([moved.flatten(-2), rotated], dim=-1)
+        return move_heads(x, self.ray_from_world, self.cos, self.sin, inverse=True)
