@@ -34,9 +34,9 @@ def features(seed: int) -> Tensor:
 
 def attended(rays: RayFrames) -> Tensor:
     """What linear attention would return for every token."""
-    q, k, v = rays.query(features(1)), rays.key_value(features(2)), rays.key_value(features(3))
+    q, k, v = rays.query.of(features(1)), rays.key_value.of(features(2)), rays.key_value.of(features(3))
     logits = torch.einsum("bnhd,bmhd->bhnm", q, k)
-    return rays.output(torch.einsum("bhnm,bmhd->bnhd", logits, v))
+    return rays.output.of(torch.einsum("bhnm,bmhd->bnhd", logits, v))
 
 
 def test_the_choice_of_world_has_no_influence() -> None:
@@ -55,7 +55,7 @@ def test_moving_one_camera_changes_what_it_reads() -> None:
 
 def test_a_token_that_reads_itself_gets_its_own_value_back() -> None:
     rays = ray_frames(poses(0, T))
-    torch.testing.assert_close(rays.output(rays.key_value(features(0))), features(0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rays.output.of(rays.key_value.of(features(0))), features(0), rtol=1e-4, atol=1e-4)
 
 
 def test_the_maps_are_the_matrices_of_the_specification() -> None:
@@ -66,9 +66,9 @@ def test_the_maps_are_the_matrices_of_the_specification() -> None:
     angle = torch.complex(rays.cos, rays.sin)[:, None]
     turned = torch.view_as_complex(x[..., D // 2 :].unflatten(-1, (-1, 2)).contiguous())
     for found, matrix, turn in (
-        (rays.query(x), rays.ray_from_world.mT, angle),
-        (rays.key_value(x), inverse, angle),
-        (rays.output(x), rays.ray_from_world, angle.conj()),
+        (rays.query.of(x), rays.ray_from_world.mT, angle),
+        (rays.key_value.of(x), inverse, angle),
+        (rays.output.of(x), rays.ray_from_world, angle.conj()),
     ):
         expected = torch.einsum("bnij,bnhgj->bnhgi", matrix, groups).flatten(-2)
         torch.testing.assert_close(found[..., : D // 2], expected, rtol=1e-4, atol=1e-4)
@@ -78,4 +78,4 @@ def test_the_maps_are_the_matrices_of_the_specification() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_result_is_float32_whatever_comes_in(dtype: torch.dtype) -> None:
-    assert ray_frames(poses(0, T)).query(features(0).to(dtype)).dtype == torch.float32
+    assert ray_frames(poses(0, T)).query.of(features(0).to(dtype)).dtype == torch.float32

@@ -193,9 +193,9 @@ def ucpe(fixture: Fixture) -> Iterator[Check]:
     actual = {
         "P": rays.ray_from_world,
         "P_inv": rays.world_from_ray,
-        "q": rays.query(feats).transpose(1, 2),
-        "kv": rays.key_value(feats).transpose(1, 2),
-        "o": rays.output(feats).transpose(1, 2),
+        "q": rays.query.of(feats).transpose(1, 2),
+        "kv": rays.key_value.of(feats).transpose(1, 2),
+        "o": rays.output.of(feats).transpose(1, 2),
     }
     for name, value in actual.items():
         yield Check(f"out.{name}", value, t[f"out.{name}"], 2e-6, relative=True)

@@ -47,7 +47,3 @@ class DualBranchAttention(nn.Module, ABC):
         if camera is not None:
             camera = self.out_proj_cam(camera.to(u.dtype))
         return self.proj(output_gate(mixed, camera, self.output_gate(u)).to(u.dtype))
-
-    def split_heads(self, x: Tensor) -> Tensor:
-        """(B, T, S, width) -> (B, N, h, D)."""
-        return x.flatten(1, 2).unflatten(-1, (self.num_heads, -1))

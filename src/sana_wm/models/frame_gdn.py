@@ -12,11 +12,9 @@ from sana_wm.models.attention import DualBranchAttention
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
-from sana_wm.ops.features import head_energy, norm_features, rotate_heads
 from sana_wm.ops.gated_delta_fused import gated_delta
+from sana_wm.ops.prepare import Norm, Turn, prepare_heads, split_heads
 from sana_wm.ops.ucpe import RayFrames
-
-MIN_ENERGY = 1e-12
 
 
 class ShortConv(nn.Module):
@@ -70,19 +68,23 @@ class FrameGatedDeltaNet(DualBranchAttention):
     def main_features(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) each."""
         q, k, v = self.qkv(u).chunk(3, dim=-1)
-        q, k = self._query(q, self.q_norm), self._key(k, self.k_norm, self.conv_k)
-        q, k, v = (self.split_heads(x) for x in (q, k, v))
-        q_rotated, k_rotated = (rotate_heads(x, context.cos, context.sin) for x in (q, k))
-        q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in (q, k, v, q_rotated, k_rotated))
+        turn = Turn(context.cos, context.sin)
+        queries = prepare_heads(q, self.num_heads, self._query_norm(self.q_norm), turn, keep=True)
+        keys = prepare_heads(k, self.num_heads, self._key_norm(u, self.k_norm, self.conv_k), turn, keep=True)
+        assert queries.normed is not None
+        assert keys.normed is not None
+        found = (queries.normed, keys.normed, split_heads(v, self.num_heads), queries.turned, keys.turned)
+        q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in found)
         return q, k, v, q_rotated, k_rotated
 
     def camera_features(self, u: Tensor, rays: RayFrames) -> CameraFeatures:
-        q = self._query(self.q_proj_cam(u), self.q_norm_cam)
-        k = self._key(self.k_proj_cam(u), self.k_norm_cam, self.conv_k_cam)
-        q, k, v = (self.split_heads(x) for x in (q, k, self.v_proj_cam(u)))
-        moved = rays.key_value(k)
-        before, after = (head_energy(x).clamp_min(MIN_ENERGY) for x in (k, moved))
-        return CameraFeatures(rays.query(q), moved, rays.key_value(v), after / before)
+        heads = self.num_heads
+        q = prepare_heads(self.q_proj_cam(u), heads, self._query_norm(self.q_norm_cam), rays.query).turned
+        norm = self._key_norm(u, self.k_norm_cam, self.conv_k_cam)
+        keys = prepare_heads(self.k_proj_cam(u), heads, norm, rays.key_value, growth=True)
+        assert keys.growth is not None
+        v = prepare_heads(self.v_proj_cam(u), heads, None, rays.key_value).turned
+        return CameraFeatures(q, keys.turned, v, keys.growth)
 
     def discounted_beta(self, beta: Tensor, inflation: Tensor) -> Tensor:
         """A frame's beta (B,h,T,S) over the mean growth of its keys, so that moved keys do not overwrite the state."""
@@ -92,7 +94,7 @@ class FrameGatedDeltaNet(DualBranchAttention):
     def _camera_branch(self, u: Tensor, rays: RayFrames, beta: Tensor, decay: Tensor) -> Tensor:
         q, k, v, discounted = self.camera_writes(u, rays, beta)
         read, _ = gated_delta(q, k, v, discounted, decay)
-        moved = rays.output(read.permute(0, 2, 3, 1, 4).flatten(1, 2))
+        moved = prepare_heads(_to_tokens(read), self.num_heads, None, rays.output).turned
         return moved.flatten(-2).unflatten(1, u.shape[1:3])
 
     def camera_writes(self, u: Tensor, rays: RayFrames, beta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -101,14 +103,14 @@ class FrameGatedDeltaNet(DualBranchAttention):
         q, k, v = (_by_frame(x, u.shape[1]) for x in features[:3])
         return q, k, v, self.discounted_beta(beta, features.inflation)
 
-    def _query(self, q: Tensor, norm: RMSNorm) -> Tensor:
-        return norm_features(q, norm.weight, norm.eps, relu=True)
+    def _query_norm(self, norm: RMSNorm) -> Norm:
+        return Norm(norm.weight, norm.eps, relu=True)
 
-    def _key(self, k: Tensor, norm: RMSNorm, conv: ShortConv) -> Tensor:
+    def _key_norm(self, u: Tensor, norm: RMSNorm, conv: ShortConv) -> Norm:
         """Scaled by (D * S)^-1/2, which keeps the write matrix of a whole frame below 1, or less for comparison."""
-        head_dim, tokens = k.shape[-1] // self.num_heads, k.shape[2]
+        head_dim, tokens = u.shape[-1] // self.num_heads, u.shape[2]
         scale = {"frame": head_dim * tokens, "head": head_dim, "none": 1}[self.key_scale] ** -0.5
-        return norm_features(k, norm.weight, norm.eps, taps=conv.weight, relu=True, scale=scale)
+        return Norm(norm.weight, norm.eps, taps=conv.weight, relu=True, scale=scale)
 
 
 def _by_frame(x: Tensor, frames: int) -> Tensor:

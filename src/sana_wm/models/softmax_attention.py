@@ -9,7 +9,8 @@ from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
 from sana_wm.ops.attention import softmax_attention
-from sana_wm.ops.features import norm_features, rotate_heads
+from sana_wm.ops.features import norm_features
+from sana_wm.ops.prepare import Norm, Turn, prepare_heads, split_heads
 from sana_wm.ops.ucpe import RayFrames
 
 CROSS_NORM_EPS = 1e-6
@@ -30,19 +31,22 @@ class SoftmaxAttention(DualBranchAttention):
 
     def _main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
         q, k, v = self.qkv(u).chunk(3, dim=-1)
-        q, k, v = (self.split_heads(x) for x in (_normed(q, self.q_norm), _normed(k, self.k_norm), v))
-        q, k = (rotate_heads(x, context.cos, context.sin).to(v.dtype) for x in (q, k))
-        out = softmax_attention(q, k, v, scale=self.scale_main)
+        turn = Turn(context.cos, context.sin)
+        q, k = self._turned(q, self.q_norm, turn).to(v.dtype), self._turned(k, self.k_norm, turn).to(v.dtype)
+        out = softmax_attention(q, k, split_heads(v, self.num_heads), scale=self.scale_main)
         return out.flatten(-2).unflatten(1, u.shape[1:3]).to(u.dtype)
 
     def _camera_branch(self, u: Tensor, rays: RayFrames) -> Tensor:
         v = self.v_proj_cam(u)
-        q = self.split_heads(_normed(self.q_proj_cam(u), self.q_norm_cam))
-        k = self.split_heads(_normed(self.k_proj_cam(u), self.k_norm_cam))
-        q, k = rays.query(q).to(v.dtype), rays.key_value(k).to(v.dtype)
-        moved = rays.key_value(self.split_heads(v)).to(v.dtype)
-        out = rays.output(softmax_attention(q, k, moved, scale=self.scale_cam))
+        q = self._turned(self.q_proj_cam(u), self.q_norm_cam, rays.query).to(v.dtype)
+        k = self._turned(self.k_proj_cam(u), self.k_norm_cam, rays.key_value).to(v.dtype)
+        moved = prepare_heads(v, self.num_heads, None, rays.key_value).turned.to(v.dtype)
+        read = softmax_attention(q, k, moved, scale=self.scale_cam).flatten(-2).unflatten(1, u.shape[1:3])
+        out = prepare_heads(read, self.num_heads, None, rays.output).turned
         return out.flatten(-2).unflatten(1, u.shape[1:3])
+
+    def _turned(self, x: Tensor, norm: RMSNorm, turn: Turn) -> Tensor:
+        return prepare_heads(x, self.num_heads, Norm(norm.weight, norm.eps), turn).turned
 
 
 class CrossAttention(nn.Module):

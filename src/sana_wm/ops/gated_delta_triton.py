@@ -264,8 +264,15 @@ def _tokens_like(x: Tensor) -> Tensor:
     return torch.empty(B, T, S, h, D, dtype=x.dtype, device=x.device).permute(0, 3, 1, 2, 4)
 
 
-def _block_tokens(S: int) -> int:
-    return min(BLOCK_TOKENS, max(16, triton.next_power_of_2(S)))
+def _block_tokens(S: int, dtype: torch.dtype) -> int:
+    """Tokens of a product: few in float32, whose tiles take twice the room."""
+    most = BLOCK_TOKENS // 4 if dtype == torch.float32 else BLOCK_TOKENS
+    return min(most, max(16, triton.next_power_of_2(S)))
+
+
+def _stages(dtype: torch.dtype) -> int:
+    """Tiles under way at once; in float32 there is room for one."""
+    return 1 if dtype == torch.float32 else 3
 
 
 def write_terms(x: Operands) -> tuple[Tensor, Tensor]:
@@ -278,8 +285,8 @@ def write_terms(x: Operands) -> tuple[Tensor, Tensor]:
     with torch.cuda.device_of(x.k):
         _write_kernel[(B * h * T,)](
             x.k, v, x.beta, gram, write, h, *x.k.stride()[:4], *v.stride()[:4], *x.beta.stride(),
-            T=T, S=S, D=D, BD=_width(D), BS=_block_tokens(S), ONES=ones, PRECISION=_precision(x.k.dtype),
-            num_warps=NUM_WARPS,
+            T=T, S=S, D=D, BD=_width(D), BS=_block_tokens(S, x.k.dtype), ONES=ones,
+            PRECISION=_precision(x.k.dtype), num_warps=NUM_WARPS, num_stages=_stages(x.k.dtype),
         )  # fmt: skip
     return gram, write
 
@@ -300,7 +307,7 @@ def scan(
         _scan_kernel[(L, triton.cdiv(V, SCAN_COLUMNS), 2)](
             gram, decay.float().contiguous(), keep.float().contiguous(), write.contiguous(), start, out, end, heads, L,
             T=T, D=D, V=V, BD=_width(D), BV=SCAN_COLUMNS, ADJOINT=adjoint, PRECISION=_precision(gram.dtype),
-            num_warps=4, num_stages=3,
+            num_warps=4, num_stages=_stages(gram.dtype),
         )  # fmt: skip
     return out, end
 
@@ -310,13 +317,14 @@ def read(q: Tensor, states: Tensor, plain: Tensor | None, z: Tensor | None, eps:
     B, h, T, S, D = q.shape
     out = _tokens_like(q)
     below = q if plain is None else plain
-    rows = min(READ_TOKENS, triton.cdiv(S, _block_tokens(S)) * _block_tokens(S))
+    block = _block_tokens(S, q.dtype)
+    rows = min(READ_TOKENS, triton.cdiv(S, block) * block)
     with torch.cuda.device_of(q):
         _read_kernel[(B * h * T, triton.cdiv(S, rows))](
             q, below, states, states if z is None else z, out, h, B * h, eps,
             *q.stride()[:4], *below.stride()[:4], *out.stride()[:4],
-            T=T, S=S, D=D, BD=_width(D), BS=_block_tokens(S), ROWS=rows, DENOMINATOR=plain is not None,
-            PRECISION=_precision(q.dtype), num_warps=NUM_WARPS,
+            T=T, S=S, D=D, BD=_width(D), BS=block, ROWS=rows, DENOMINATOR=plain is not None,
+            PRECISION=_precision(q.dtype), num_warps=NUM_WARPS, num_stages=_stages(q.dtype),
         )  # fmt: skip
     return out
 
@@ -335,8 +343,8 @@ def read_grads(
             q, below, states, states if z is None else z, out, grad, dq, dq if dplain is None else dplain, dstates,
             dstates if dz is None else dz, h, B * h, eps,
             *q.stride()[:4], *below.stride()[:4], *out.stride()[:4], *grad.stride()[:4],
-            T=T, S=S, D=D, BD=_width(D), BS=_block_tokens(S), DENOMINATOR=plain is not None,
-            PRECISION=_precision(q.dtype), num_warps=NUM_WARPS,
+            T=T, S=S, D=D, BD=_width(D), BS=_block_tokens(S, q.dtype), DENOMINATOR=plain is not None,
+            PRECISION=_precision(q.dtype), num_warps=NUM_WARPS, num_stages=1,
         )  # fmt: skip
     return dq, dplain, dstates, dz
 
@@ -351,8 +359,8 @@ def write_grads(x: Operands, dgram: Tensor, dwrite: Tensor) -> tuple[Tensor, Ten
         _write_grad_kernel[(B * h * T,)](
             x.k, v, x.beta, dgram.contiguous(), dwrite.contiguous(), dk, dk if dv is None else dv, dbeta, h,
             *x.k.stride()[:4], *v.stride()[:4], *x.beta.stride(),
-            T=T, S=S, D=D, BD=_width(D), BS=_block_tokens(S), ONES=x.v is None, PRECISION=_precision(x.k.dtype),
-            num_warps=NUM_WARPS,
+            T=T, S=S, D=D, BD=_width(D), BS=_block_tokens(S, x.k.dtype), ONES=x.v is None,
+            PRECISION=_precision(x.k.dtype), num_warps=NUM_WARPS, num_stages=1,
         )  # fmt: skip
     return dk, dv, dbeta
 

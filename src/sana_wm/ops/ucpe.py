@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sana_wm.ops.features import move_heads
+from sana_wm.ops.prepare import Turn
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,17 @@ class RayFrames:
     cos: Tensor
     sin: Tensor
 
-    def query(self, x: Tensor) -> Tensor:
-        """P^T on the first half, rotation by +theta on the second; x (B, N, h, D)."""
-        return move_heads(x, self.ray_from_world, self.cos, self.sin, transposed=True)
+    @property
+    def query(self) -> Turn:
+        """P^T on the first half, rotation by +theta on the second."""
+        return Turn(self.cos, self.sin, self.ray_from_world, transposed=True)
 
-    def key_value(self, x: Tensor) -> Tensor:
+    @property
+    def key_value(self) -> Turn:
         """P^-1 on the first half, rotation by +theta on the second; keys and values alike."""
-        return move_heads(x, self.world_from_ray, self.cos, self.sin)
+        return Turn(self.cos, self.sin, self.world_from_ray)
 
-    def output(self, x: Tensor) -> Tensor:
+    @property
+    def output(self) -> Turn:
         """P on the first half, rotation by -theta on the second: the result lives in the query's ray frame."""
-        return move_heads(x, self.ray_from_world, self.cos, self.sin, inverse=True)
+        return Turn(self.cos, self.sin, self.ray_from_world, inverse=True)
