@@ -30,10 +30,12 @@ WARM_UPS = 2
 CAPTION_TOKENS = 180
 """Valid tokens of the caption, as of a usual prompt."""
 
+KERNELS = 30
+"""Kernels that are told one by one."""
 PARTS = {
     "attention": ("flash", "fmha", "cudnn_generated", "sdpa", "attention"),
     "gated delta rule": ("_write_kernel", "_scan_kernel", "_read_kernel"),
-    "features": ("_norm_kernel", "_transform_kernel", "_energy_kernel"),
+    "features": ("_prepare_kernel", "_norm_kernel", "_transform_kernel", "_energy_kernel"),
     "feed-forward middle": ("_glu_conv_kernel",),
     "norms, gates, residuals": ("_update_kernel", "_gate_kernel"),
     "products": ("gemm", "nvjet", "cutlass", "cublas", "splitk"),
@@ -113,7 +115,7 @@ def measure_forward(model: SanaWMTransformer, shape: Shape, *, runs: int, plain:
 
     found: dict[str, Any] = {**asdict(shape), **_timed(forward, runs, device)}
     if parts and device.type == "cuda":
-        found["parts"] = _parts(forward)
+        found["parts"], found["kernels"] = _parts(forward)
     if plain and device.type == "cuda":  # elsewhere they are what ran
         with plain_only():
             slow = _timed(forward, max(1, runs // 2), device)
@@ -187,20 +189,18 @@ def _timed(work: Callable[[], Tensor], runs: int, device: torch.device) -> dict[
     }
 
 
-def _parts(work: Callable[[], Tensor]) -> dict[str, float]:
-    """Seconds of device time by part, and the most expensive kernels of no part."""
+def _parts(work: Callable[[], Tensor]) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of device time by part, and by kernel for the most expensive ones."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         work()
         torch.cuda.synchronize()
     times = dict.fromkeys((*PARTS, "other"), 0.0)
-    rest: dict[str, float] = {}
+    kernels: dict[str, float] = {}
     for event in profiled.key_averages():
         seconds = event.self_device_time_total / 1e6
         part = next((part for part, words in PARTS.items() if any(w in event.key for w in words)), "other")
         times[part] += seconds
-        if part == "other":
-            rest[event.key[:60]] = seconds
-    dearest = sorted(rest.items(), key=lambda item: -item[1])[:6]
-    return {**times, **{f"other: {name}": seconds for name, seconds in dearest}}
+        kernels[f"{event.key[:100]} x{event.count}"] = seconds
+    return times, dict(sorted(kernels.items(), key=lambda item: -item[1])[:KERNELS])
