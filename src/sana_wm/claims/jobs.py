@@ -39,7 +39,7 @@ SECONDS = (5, 15, 30, 60)
 """Lengths at which a forward pass is measured."""
 CHUNKS_BEFORE = (0, 10, 20, 40)
 """Chunks before the one that is measured; 40 are a minute."""
-KEY_STEPS = 300
+KEY_STEPS = 100
 LOSS_STEPS = 200
 """Steps at the end over which a training loss is averaged."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sana_wm.training.world import WorldStage
 
-LOOK_EVERY = 20
+LOOK_EVERY = 10
 """Steps between two looks at the eigenvalues; the first steps are all looked at."""
 FIRST_LOOKS = 5
 

@@ -10,87 +10,106 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from sana_wm.ops.features_triton import _filtered, _rows, _table
+from sana_wm.ops.features_triton import _rows, _table
+
+TOKENS = 8
+"""Tokens a program takes one after another, so that it reads the gain and the taps once for all of them."""
 
 
 @triton.jit
-def _normed(value, inverse, gain_ptr, c, known, scale, RELU: tl.constexpr):
-    value *= inverse * tl.load(gain_ptr + c, known, 0.0)
-    if RELU:
-        value = tl.maximum(value, 0.0, tl.PropagateNan.ALL)
-    return value * scale
+def _beside(at, t, stride, known, frames, offset: tl.constexpr):
+    """The sum of the tokens `offset` frames before and after."""
+    past = tl.load(at - offset * stride, known & (t >= offset), 0.0).to(tl.float32)
+    return past + tl.load(at + offset * stride, known & (t + offset < frames), 0.0).to(tl.float32)
 
 
 @triton.jit
-def _by_head(x):
-    """Sums of squares (BH,) of a tile (BH, ., .)."""
-    return tl.sum(tl.sum(x * x, 2), 1)
+def _by_head(x, live):
+    """Sums of squares (BH,) of a tile (BH, ., .), of 1 for a token that there is not."""
+    return tl.where(live, tl.sum(tl.sum(x * x, 2), 1), 1.0)
 
 
 @triton.jit
-def _entry(matrix_ptr, i: tl.constexpr, j: tl.constexpr, TRANSPOSED: tl.constexpr):
-    return tl.load(matrix_ptr + (j * 4 + i if TRANSPOSED else i * 4 + j))
+def _entry(matrix_ptr, i: tl.constexpr, j: tl.constexpr, live, TRANSPOSED: tl.constexpr):
+    return tl.load(matrix_ptr + (j * 4 + i if TRANSPOSED else i * 4 + j), live, 0.0)
 
 
 @triton.jit
-def _row_of(matrix_ptr, i: tl.constexpr, x0, x1, x2, x3, TRANSPOSED: tl.constexpr):
-    first = _entry(matrix_ptr, i, 0, TRANSPOSED) * x0 + _entry(matrix_ptr, i, 1, TRANSPOSED) * x1
-    return first + _entry(matrix_ptr, i, 2, TRANSPOSED) * x2 + _entry(matrix_ptr, i, 3, TRANSPOSED) * x3
+def _row_of(matrix_ptr, i: tl.constexpr, x0, x1, x2, x3, live, TRANSPOSED: tl.constexpr):
+    first = _entry(matrix_ptr, i, 0, live, TRANSPOSED) * x0 + _entry(matrix_ptr, i, 1, live, TRANSPOSED) * x1
+    second = _entry(matrix_ptr, i, 2, live, TRANSPOSED) * x2 + _entry(matrix_ptr, i, 3, live, TRANSPOSED) * x3
+    return first + second
 
 
 @triton.jit
 def _prepare_kernel(
     x_ptr, gain_ptr, taps_ptr, matrix_ptr, cos_ptr, sin_ptr, plain_ptr, out_ptr, growth_ptr,
-    xb, xt, xs, frames, tokens, channels, heads, eps, scale, sign, least,
+    xb, xt, xs, frames, tokens, channels, heads, count, eps, scale, sign, least,
     D: tl.constexpr, REACH: tl.constexpr, NORM: tl.constexpr, RELU: tl.constexpr, MOVED: tl.constexpr,
-    TRANSPOSED: tl.constexpr, PLAIN: tl.constexpr, GROWTH: tl.constexpr,
-    BH: tl.constexpr, BG: tl.constexpr, BE: tl.constexpr,
+    TRANSPOSED: tl.constexpr, PLAIN: tl.constexpr, GROWTH: tl.constexpr, STEPS: tl.constexpr,
+    BH: tl.constexpr, BG: tl.constexpr,
 ):  # fmt: skip
-    """One token with all its heads: their pairs, and where MOVED, of the second half only, before it groups of four."""
-    token = tl.program_id(0).to(tl.int64)
-    s, t, b = token % tokens, token // tokens % frames, token // tokens // frames
-    row, place = x_ptr + b * xb + t * xt + s * xs, token * channels
+    """A few tokens with all their heads, as a tile (heads, groups, 4).
+
+    A group is two pairs that turn or, where MOVED, in the first half of a head, a vector that the matrix moves.
+    """
+    h, g, four = tl.arange(0, BH), tl.arange(0, BG), tl.arange(0, 4)
     each: tl.constexpr = D // 4 if MOVED else D // 2
-    half: tl.constexpr = D // 2 if MOVED else 0
-    h, e, two = tl.arange(0, BH), tl.arange(0, BE), tl.arange(0, 2)
-    c = (h * D + half)[:, None, None] + (2 * e)[None, :, None] + two[None, None, :]
-    known = ((h < heads)[:, None] & (e < each)[None, :])[:, :, None] & (two >= 0)[None, None, :]
-    pair = _filtered(row + c, taps_ptr, t, xt, c, known, channels, frames, REACH)
-    if MOVED:
-        g, four = tl.arange(0, BG), tl.arange(0, 4)
-        cg = (h * D)[:, None, None] + (4 * g)[None, :, None] + four[None, None, :]
-        there = ((h < heads)[:, None] & (g < D // 8)[None, :])[:, :, None] & (four >= 0)[None, None, :]
-        group = _filtered(row + cg, taps_ptr, t, xt, cg, there, channels, frames, REACH)
+    still: tl.constexpr = D // 8 if MOVED else 0
+    c = (h * D)[:, None, None] + (4 * g)[None, :, None] + four[None, None, :]
+    inside = ((h < heads)[:, None] & (g < D // 4)[None, :])[:, :, None] & (four >= 0)[None, None, :]
+    pair, turns = 2 * (g - still), (g >= still) & (g < D // 4)
     if NORM:
-        total = tl.sum(_by_head(pair), 0)
-        if MOVED:
-            total += tl.sum(_by_head(group), 0)
-        inverse = tl.rsqrt(total / channels + eps)
-        pair = _normed(pair, inverse, gain_ptr, c, known, scale, RELU)
-        if MOVED:
-            group = _normed(group, inverse, gain_ptr, cg, there, scale, RELU)
-    if PLAIN:
-        tl.store(plain_ptr + place + c, pair.to(plain_ptr.dtype.element_ty), known)
-        if MOVED:
-            tl.store(plain_ptr + place + cg, group.to(plain_ptr.dtype.element_ty), there)
-    even, odd = tl.split(pair)
-    angle = (token % (frames * tokens)) * each + e
-    cos, sin = tl.load(cos_ptr + angle, e < each, 0.0), tl.load(sin_ptr + angle, e < each, 0.0) * sign
-    turned = tl.join(even * cos[None, :] - odd * sin[None, :], even * sin[None, :] + odd * cos[None, :])
-    tl.store(out_ptr + place + c, turned.to(out_ptr.dtype.element_ty), known)
-    if MOVED:
-        matrix = matrix_ptr + token * 16
-        first, second = tl.split(tl.reshape(group, [BH, BG, 2, 2]))  # of four: 0 and 2, 1 and 3
+        gain = tl.load(gain_ptr + c, inside, 0.0) * (1.0 if RELU else scale)
+    if REACH > 0:
+        here = tl.load(taps_ptr + REACH * channels + c, inside, 0.0)
+        tap1 = tl.load(taps_ptr + (REACH - 1) * channels + c, inside, 0.0)
+    if REACH > 1:
+        tap2 = tl.load(taps_ptr + (REACH - 2) * channels + c, inside, 0.0)
+    if REACH > 2:
+        tap3 = tl.load(taps_ptr + (REACH - 3) * channels + c, inside, 0.0)
+    for step in range(STEPS):
+        token = tl.program_id(0).to(tl.int64) * STEPS + step
+        live = token < count
+        known = inside & live
+        s, t, b = token % tokens, token // tokens % frames, token // tokens // frames
+        at, place = x_ptr + b * xb + t * xt + s * xs + c, token * channels
+        x = tl.load(at, known, 0.0).to(tl.float32)
+        if REACH > 0:
+            x = x * here + tap1 * _beside(at, t, xt, known, frames, 1)
+        if REACH > 1:
+            x += tap2 * _beside(at, t, xt, known, frames, 2)
+        if REACH > 2:
+            x += tap3 * _beside(at, t, xt, known, frames, 3)
+        for offset in tl.static_range(4, REACH + 1):
+            tap = tl.load(taps_ptr + (REACH - offset) * channels + c, inside, 0.0)
+            x += tap * _beside(at, t, xt, known, frames, offset)
+        if NORM:
+            x *= tl.rsqrt(tl.sum(tl.sum(tl.sum(x * x, 2), 1), 0) / channels + eps) * gain
+            if RELU:
+                x = tl.maximum(x, 0.0, tl.PropagateNan.ALL) * scale
+        if PLAIN:
+            tl.store(plain_ptr + place + c, x.to(plain_ptr.dtype.element_ty), known)
+        first, second = tl.split(tl.reshape(x, [BH, BG, 2, 2]))  # of four: 0 and 2, 1 and 3
         x0, x2 = tl.split(first)
         x1, x3 = tl.split(second)
-        y0, y1 = _row_of(matrix, 0, x0, x1, x2, x3, TRANSPOSED), _row_of(matrix, 1, x0, x1, x2, x3, TRANSPOSED)
-        y2, y3 = _row_of(matrix, 2, x0, x1, x2, x3, TRANSPOSED), _row_of(matrix, 3, x0, x1, x2, x3, TRANSPOSED)
-        moved = tl.reshape(tl.join(tl.join(y0, y2), tl.join(y1, y3)), [BH, BG, 4])
-        tl.store(out_ptr + place + cg, moved.to(out_ptr.dtype.element_ty), there)
+        angle = token % (frames * tokens) * each + pair
+        there = turns & live
+        cos0, cos1 = tl.load(cos_ptr + angle, there, 1.0)[None, :], tl.load(cos_ptr + angle + 1, there, 1.0)[None, :]
+        sin0, sin1 = tl.load(sin_ptr + angle, there, 0.0)[None, :], tl.load(sin_ptr + angle + 1, there, 0.0)[None, :]
+        sin0, sin1 = sin0 * sign, sin1 * sign
+        y0, y1, y2, y3 = x0 * cos0 - x1 * sin0, x0 * sin0 + x1 * cos0, x2 * cos1 - x3 * sin1, x2 * sin1 + x3 * cos1
+        if MOVED:
+            matrix, moves = matrix_ptr + token * 16, (g < still)[None, :]
+            y0 = tl.where(moves, _row_of(matrix, 0, x0, x1, x2, x3, live, TRANSPOSED), y0)
+            y1 = tl.where(moves, _row_of(matrix, 1, x0, x1, x2, x3, live, TRANSPOSED), y1)
+            y2 = tl.where(moves, _row_of(matrix, 2, x0, x1, x2, x3, live, TRANSPOSED), y2)
+            y3 = tl.where(moves, _row_of(matrix, 3, x0, x1, x2, x3, live, TRANSPOSED), y3)
+        y = tl.reshape(tl.join(tl.join(y0, y2), tl.join(y1, y3)), [BH, BG, 4])
+        tl.store(out_ptr + place + c, y.to(out_ptr.dtype.element_ty), known)
         if GROWTH:
-            turned_energy = _by_head(pair)  # turning changes no length
-            before, after = _by_head(group) + turned_energy, _by_head(moved) + turned_energy
-            tl.store(growth_ptr + token * heads + h, tl.maximum(after, least) / tl.maximum(before, least), h < heads)
+            growth = tl.maximum(_by_head(y, live), least) / tl.maximum(_by_head(x, live), least)
+            tl.store(growth_ptr + token * heads + h, growth, (h < heads) & live)
 
 
 def prepared(
@@ -106,16 +125,15 @@ def prepared(
     kept = torch.empty(shape, dtype=x.dtype, device=x.device) if plain else None
     growth = None if least is None else torch.empty(shape[:3], device=x.device)
     table, reach = _table(taps, out)
-    moved = matrix is not None
-    width = max(2, triton.next_power_of_2(heads))
+    count = B * T * S
     with torch.cuda.device_of(x):
-        _prepare_kernel[(B * T * S,)](
+        _prepare_kernel[(triton.cdiv(count, TOKENS),)](
             x, out if gain is None else gain.float().contiguous(), table,
             cos if matrix is None else matrix.float().contiguous(), cos.contiguous(), sin.contiguous(),
             out if kept is None else kept, out, out if growth is None else growth,
-            *x.stride()[:3], T, S, C, heads, eps, scale, sign, least or 0.0,
-            D=D, REACH=reach, NORM=gain is not None, RELU=relu, MOVED=moved, TRANSPOSED=transposed, PLAIN=plain,
-            GROWTH=growth is not None, BH=width, BG=triton.next_power_of_2(max(1, D // 8)),
-            BE=triton.next_power_of_2(D // 4 if moved else D // 2), num_warps=8 if C > 1024 else 4,
+            *x.stride()[:3], T, S, C, heads, count, eps, scale, sign, least or 0.0,
+            D=D, REACH=reach, NORM=gain is not None, RELU=relu, MOVED=matrix is not None, TRANSPOSED=transposed,
+            PLAIN=plain, GROWTH=growth is not None, STEPS=TOKENS, BH=triton.next_power_of_2(heads),
+            BG=triton.next_power_of_2(D // 4), num_warps=8 if C > 1024 else 4,
         )  # fmt: skip
     return kept, out, growth
