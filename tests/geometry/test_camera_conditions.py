@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -87,9 +89,16 @@ def test_everything_is_float32_even_under_autocast_or_from_float64() -> None:
     assert torch.equal(double, plain)
 
 
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
 @pytest.mark.gpu
-def test_a_gpu_gives_the_numbers_of_the_cpu_even_with_tf32_and_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+def test_a_gpu_gives_the_numbers_of_the_cpu_even_with_tf32_and_autocast(tf32: None) -> None:
     world, intrinsics = compose(rollout("a-40,w-30")[-1], clip()[0]), clip()[1]
 
     def tensors(device: str) -> tuple[Tensor, Tensor, Tensor]:

@@ -108,6 +108,12 @@ def _main() -> None:
         for shape in ((1, 5, 1, 16), (2, 7, 3, 24), (1, 3, 2, 112)):
             wrong[f"transform {shape} {moved}"] = transform_case(*shape, moved, dtype, device)
     wrong["energy"] = energy_case((2, 7, 3, 24), dtype, device)
+    x, gain, taps = (y.requires_grad_() for y in (_draw(1, 2, 3, 16), _draw(16), _draw(16, 1, 4)))
+    torch.library.opcheck(fused_norm, (x, gain, taps, EPS, 1.0, True))
+    torch.library.opcheck(fused_norm, (x, gain, None, EPS, 1.0, False))
+    heads, angle = _draw(1, 5, 2, 16).requires_grad_(), _draw(5, 4)
+    torch.library.opcheck(fused_transform, (heads, _draw(1, 5, 4, 4), angle.cos(), angle.sin(), 1.0, False))
+    torch.library.opcheck(fused_energy, (heads,))
     print(json.dumps({name: far for name, far in wrong.items() if far}))
 
 

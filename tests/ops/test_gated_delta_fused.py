@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from torch import Tensor
 from sana_wm.ops.gated_delta import FinalStates, gated_delta_plain
 from sana_wm.ops.gated_delta_fused import backend, fused_gated_delta, gated_delta
 from tests.interpreted import needs_triton, run_interpreted
+from tests.parity_kinds.base import load_fixture
+from tests.parity_kinds.training import NAMES, kept_frames
 
 LIMITS = {torch.float32: (1e-4, 1e-4), torch.float16: (5e-3, 1e-2), torch.bfloat16: (5e-3, 1e-2)}
 """Relative errors of results and of gradients."""
@@ -92,6 +95,21 @@ def _too_far(found: dict[str, Tensor], expected: dict[str, Tensor], dtype: torch
     return far
 
 
+def _golden() -> dict[str, dict[str, float]]:
+    """The golden numbers of spec 50, section 6, by mode: what of them the kernels miss."""
+    fixture = load_fixture(Path(__file__).parents[1] / "fixtures" / "training_gdn_scan.safetensors")
+    t, c = {name: x.float() for name, x in fixture.tensors.items()}, fixture.config
+    wrong = {}
+    for mode in ("causal", "bidirectional", "chunk_causal"):
+        leaves = {ours: t[f"in.{name}"].clone().requires_grad_() for name, ours in NAMES.items()}
+        out, _ = _fused(**leaves, keep=kept_frames(mode, c["chunk_index"], c["B"], c["T"]))
+        slopes = torch.autograd.grad(out, list(leaves.values()), t["in.dout"])
+        found = {"out": out.detach()} | {f"d{name}": slope for name, slope in zip(NAMES, slopes, strict=True)}
+        expected = {name: fixture.tensors[f"out.{mode}.{name}"] for name in found}
+        wrong[mode] = _too_far(found, expected, torch.float32)
+    return wrong
+
+
 def _main() -> None:
     """What the subprocess does: run the kernels in Triton's interpreter, print what is wrong."""
     torch.set_num_threads(1)
@@ -105,6 +123,11 @@ def _main() -> None:
                 names = CAMERA if camera else MAIN
                 if far := _too_far(_call(_fused, x, names), _exact(x, names), dtype):
                     wrong[f"{(B, h, T, S, D)} camera {camera} {dtype}"] = far
+    wrong |= {f"golden {name}": far for name, far in _golden().items() if far}
+    x = _given(1, 1, 2, 5, 16, torch.float32, camera=False, cut=True)
+    leaves = [x[name].detach().requires_grad_() for name in ("q_rotated", "k_rotated", "v", "q", "k", "beta", "decay")]
+    torch.library.opcheck(fused_gated_delta, (*leaves, x["keep"].contiguous(), x["state"], x["z"]))
+    torch.library.opcheck(fused_gated_delta, (*leaves[:3], None, None, *leaves[5:], x["keep"].contiguous(), None, None))
     x = _given(1, 2, 2, 9, 24, torch.float32, camera=False, cut=False)
     first, second = (_call(_fused, x, MAIN) for _ in range(2))
     if not all(torch.equal(first[name], second[name]) for name in first):
