@@ -129,7 +129,7 @@ def test_a_second_run_makes_and_measures_nothing(bench: Path, model: Path, tmp_p
     told: list[tuple[str, float, int]] = []
     run(bench, tmp_path, model, progress=lambda *state: told.append(state))
     assert written(tmp_path, "simple/*.mp4", "eval/**/*") == before
-    assert set(told) == {("generate", 3, 3), ("measure", 3, 3)}
+    assert set(told) == {("scenes", 3, 3)}
 
 
 def test_another_seed_number_of_steps_or_model_makes_everything_anew(bench: Path, model: Path, tmp_path: Path) -> None:

@@ -113,33 +113,26 @@ def run_benchmark(
             iq_print=_iq_print(measures),
         )
         with workforce.crew(plan) as crew:
-            failed = _generate(plan, crew, everything, progress)
-            _write_info(plan, everything)
-            _measure(plan, crew, [s for s in everything if (s.split, s.scene_id) not in failed], progress)
+            _work(plan, crew, everything, progress)
+        _write_info(plan, everything)
         return conclude(plan, chosen, missing or {}, workforce.device)
 
 
-def _generate(
-    plan: Plan, crew: Crew, scenes: Sequence[BenchScene], progress: ScenesDone | None
-) -> set[tuple[str, str]]:
-    """Make the videos that are not there. Returns the scenes (split, id) that the model made no video for."""
-    if plan.generation is None:
-        return set()
-    waiting = [scene for scene in scenes if not has_video(plan.method, scene, plan.video_key(scene))]
-    failed = set()
-    for done in _counted(crew, [Job("generate", scene) for scene in waiting], "generate", len(scenes), progress):
+def _work(plan: Plan, crew: Crew, scenes: Sequence[BenchScene], progress: ScenesDone | None) -> None:
+    """Make the videos that are not there and measure what is not measured, scene by scene: what is done is whole, and
+    one worker's GPU is busy while another measures.
+    """
+    jobs = []
+    for scene in scenes:
+        if plan.generation is not None and not has_video(plan.method, scene, plan.video_key(scene)):
+            jobs.append(Job("make", scene))
+        elif not is_measured(plan, scene):
+            jobs.append(Job("measure", scene))
+    for done in _counted(crew, jobs, "scenes", len(scenes), progress):
         if done.failed is not None:
             scene = done.job.scene
             plan.method.video(scene.split, scene.scene_id).unlink(missing_ok=True)  # it was made with other settings
             write_failure(plan, scene, done.failed)
-            failed.add((scene.split, scene.scene_id))
-    return failed
-
-
-def _measure(plan: Plan, crew: Crew, scenes: Sequence[BenchScene], progress: ScenesDone | None) -> None:
-    waiting = [Job("measure", scene) for scene in scenes if not is_measured(plan, scene)]
-    for _ in _counted(crew, waiting, "measure", len(scenes), progress):
-        pass
 
 
 def _counted(crew: Crew, jobs: Sequence[Job], stage: str, total: int, progress: ScenesDone | None) -> Iterator[Done]:
