@@ -19,6 +19,7 @@ from sana_wm.engine.decoding import decode_frames, refuse_flat
 from sana_wm.engine.devices import choose_device
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.image_input import ImageSource
+from sana_wm.engine.memory import Need, out_of_memory
 from sana_wm.engine.preprocess import Request, check_request, make_conditions
 from sana_wm.engine.progress import Progress, StageClock
 from sana_wm.engine.sampling_plan import SamplingPlan
@@ -164,10 +165,23 @@ class SanaWMPipeline:
         progress: Progress | None = None,
     ) -> WorldVideo:
         """Make the video of `conditions`; see :meth:`__call__` for the other arguments and the errors."""
-        begin = time.perf_counter()
         plan = plan or SamplingPlan.of(self.settings)
-        generator = noise_generator(generator)
         clock = StageClock(progress)
+        try:
+            return self._generate(conditions, plan, noise_generator(generator), clock)
+        except torch.OutOfMemoryError as error:
+            config, parameter = self.transformer.config, next(self.transformer.parameters())
+            height, width = (side // self.codec.spatial_stride for side in conditions.image.shape[-2:])
+            need = Need(
+                conditions.num_frames, config.width, height * width, config.temporal_stride, parameter.element_size(),
+                2 if plan.uses_negative else 1,
+            )  # fmt: skip
+            raise out_of_memory(clock.current, self.device, need) from error
+
+    def _generate(
+        self, conditions: Conditions, plan: SamplingPlan, generator: torch.Generator, clock: StageClock
+    ) -> WorldVideo:
+        begin = time.perf_counter()
         with clock.stage("encode", 2) as report:
             first = self._encode_image(conditions)
             report(1)

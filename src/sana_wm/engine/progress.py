@@ -11,11 +11,12 @@ Progress = Callable[[str, int, int], None]
 
 
 class StageClock:
-    """Runs stages one after another; `seconds` holds the time each of them took."""
+    """Runs stages one after another; `seconds` holds the time each of them took, `current` is the last one's name."""
 
     def __init__(self, progress: Progress | None = None) -> None:
         self._progress = progress
         self.seconds: dict[str, float] = {}
+        self.current = ""
 
     @contextmanager
     def stage(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -25,6 +26,7 @@ class StageClock:
             if self._progress is not None:
                 self._progress(name, done, total)
 
+        self.current = name
         begin = time.perf_counter()
         report(0)
         yield report

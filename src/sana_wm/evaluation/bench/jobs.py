@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 import torch
 
-from sana_wm.engine.failure import GenerationError
+from sana_wm.engine.failure import DeviceFullError, GenerationError
 from sana_wm.evaluation.bench.dataset import BenchScene
 from sana_wm.evaluation.bench.measure import measure_scene
 from sana_wm.evaluation.bench.tools import Tools
@@ -56,7 +56,7 @@ def do_job(tools: Tools, job: Job, report: Report) -> Done:
     """
     try:
         return _do(tools, job, report)
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, DeviceFullError) as error:
         raise GenerationError(
             f"scene {job.scene.scene_id}, {job.kind}: no memory is left on the device; run the same command with fewer "
             "workers, or when other programs have left the device, to go on from here."
@@ -74,6 +74,8 @@ def _do(tools: Tools, job: Job, report: Report) -> Done:
         assert plan.generation is not None
         try:
             make_video(tools.pipeline(), plan.method, scene, plan.generation, plan.video_key(scene), progress)
+        except DeviceFullError:
+            raise  # another worker or program may take it now and not later: no fault of the model
         except GenerationError as error:
             return Done(job, str(error))
     measure_scene(tools, scene)
