@@ -55,5 +55,6 @@ def rotary_table(
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the interleaved pairs (2j, 2j+1) of the last axis: x (..., 2P) with cos, sin broadcasting to (..., P)."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+    wide = torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32)
+    pairs = torch.view_as_complex(x.to(wide).unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * torch.complex(cos.to(wide), sin.to(wide))).flatten(-2)
