@@ -38,7 +38,9 @@ class PluckerTokens:
         """(B, T, S, width): the maps embedded and projected."""
         with torch.autocast(self.tokens.device.type, enabled=False):
             outer = projection.weight.float()
-            weight, bias = outer @ self.weight.float(), projection.bias.float() + outer @ self.bias.float()
+            inner = torch.cat([self.weight, self.bias[:, None]], 1).float()  # one product, and none with a vector
+            weight, bias = (outer @ inner).split([self.weight.shape[1], 1], 1)
+            bias = projection.bias.float() + bias[:, 0]
         return F.linear(self.tokens, weight.to(self.tokens.dtype), bias.to(self.tokens.dtype))
 
 

@@ -51,8 +51,8 @@ class Processes:
         numbers: Queue[int] = context.Queue()
         for number in range(workers):
             numbers.put(number)
-        self._threads = max(1, torch.get_num_threads() // workers)  # shared out: together as many as this process has
-        start = (plan, str(device), self._threads, numbers, self._stopped)
+        threads = max(1, torch.get_num_threads() // workers)  # shared out: together as many as this process has
+        start = (plan, str(device), threads, numbers, self._stopped)
         self._pool = ProcessPoolExecutor(workers, context, _start_worker, start)
 
     def __enter__(self) -> Crew:
@@ -68,7 +68,7 @@ class Processes:
 
         Raises :class:`GenerationError` where a worker dies, such as for lack of memory.
         """
-        with _interrupts_held(), _threads_of_children(self._threads):
+        with _interrupts_held():
             running: set[Future[Done]] = {self._pool.submit(_work, job) for job in jobs}
         while running:
             ended, running = wait(running, timeout=0.3, return_when=FIRST_COMPLETED)
@@ -90,21 +90,6 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _threads_of_children(count: int) -> Iterator[None]:
-    """Processes that start in here let NumPy have `count` threads for linear algebra; it asks only when imported."""
-    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    os.environ.update(dict.fromkeys(before, str(count)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 _tools: Tools

@@ -20,6 +20,7 @@ from sana_wm.evaluation.engines.pictures import Floats, Pictures, grey_pictures,
 from sana_wm.evaluation.engines.tracks import Tracks, follow_corners
 from sana_wm.evaluation.engines.walk import Walk
 
+INSTALL = "pip install 'sana-wm[evaluation]'"
 FLAT = 1.05
 """Neighbouring depths that differ by more than this factor lie on both sides of an edge; the nearer one holds, whose
 outline the corner is."""
@@ -42,9 +43,11 @@ class GtPnp:
                 f"{tuple(truth.frames.shape)}; every frame needs a depth of its size and a 4x4 pose."
             )
         self.truth = truth
-        self.cv2 = load_library("cv2", self.name, "pip install 'sana-wm[evaluation]'")
-        self.cv2.setNumThreads(torch.get_num_threads())  # by itself every worker would take all cores
-        load_library("scipy", self.name, "pip install 'sana-wm[evaluation]'")
+        self.cv2 = load_library("cv2", self.name, INSTALL)
+        load_library("scipy", self.name, INSTALL)
+        # By themselves the libraries of every worker would take all cores.
+        self.cv2.setNumThreads(torch.get_num_threads())
+        load_library("threadpoolctl", self.name, INSTALL).threadpool_limits(torch.get_num_threads(), user_api="blas")
 
     def estimate(self, frames: Tensor, intrinsics: Tensor | None) -> Recovered:
         """Poses in the true world; without intrinsics, those of the true views hold for the whole picture."""
