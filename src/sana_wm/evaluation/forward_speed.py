@@ -35,7 +35,7 @@ KERNELS = 30
 PARTS = {
     "attention": ("flash", "fmha", "cudnn_generated", "sdpa", "attention"),
     "gated delta rule": ("_write_kernel", "_scan_kernel", "_read_kernel"),
-    "features": ("_prepare_kernel", "_norm_kernel", "_transform_kernel", "_energy_kernel"),
+    "features": ("_norm_kernel", "_transform_kernel", "_energy_kernel"),
     "feed-forward middle": ("_glu_conv_kernel",),
     "norms, gates, residuals": ("_update_kernel", "_gate_kernel"),
     "products": ("gemm", "nvjet", "cutlass", "cublas", "splitk"),

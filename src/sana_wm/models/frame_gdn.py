@@ -13,7 +13,7 @@ from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
 from sana_wm.ops.gated_delta_fused import gated_delta
-from sana_wm.ops.prepare import Norm, Turn, prepare_heads, split_heads
+from sana_wm.ops.prepare import Norm, Turn, energy_growth, prepare_heads, split_heads
 from sana_wm.ops.ucpe import RayFrames
 
 
@@ -69,10 +69,8 @@ class FrameGatedDeltaNet(DualBranchAttention):
         """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) each."""
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         turn = Turn(context.cos, context.sin)
-        queries = prepare_heads(q, self.num_heads, self._query_norm(self.q_norm), turn, keep=True)
-        keys = prepare_heads(k, self.num_heads, self._key_norm(u, self.k_norm, self.conv_k), turn, keep=True)
-        assert queries.normed is not None
-        assert keys.normed is not None
+        queries = prepare_heads(q, self.num_heads, self._query_norm(self.q_norm), turn)
+        keys = prepare_heads(k, self.num_heads, self._key_norm(u, self.k_norm, self.conv_k), turn)
         found = (queries.normed, keys.normed, split_heads(v, self.num_heads), queries.turned, keys.turned)
         q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in found)
         return q, k, v, q_rotated, k_rotated
@@ -81,10 +79,9 @@ class FrameGatedDeltaNet(DualBranchAttention):
         heads = self.num_heads
         q = prepare_heads(self.q_proj_cam(u), heads, self._query_norm(self.q_norm_cam), rays.query).turned
         norm = self._key_norm(u, self.k_norm_cam, self.conv_k_cam)
-        keys = prepare_heads(self.k_proj_cam(u), heads, norm, rays.key_value, growth=True)
-        assert keys.growth is not None
+        keys = prepare_heads(self.k_proj_cam(u), heads, norm, rays.key_value)
         v = prepare_heads(self.v_proj_cam(u), heads, None, rays.key_value).turned
-        return CameraFeatures(q, keys.turned, v, keys.growth)
+        return CameraFeatures(q, keys.turned, v, energy_growth(keys))
 
     def discounted_beta(self, beta: Tensor, inflation: Tensor) -> Tensor:
         """A frame's beta (B,h,T,S) over the mean growth of its keys, so that moved keys do not overwrite the state."""

@@ -17,11 +17,12 @@ LEAST_TOKENS = 1024
 def attention_backends(q: Tensor, k: Tensor, bias: Tensor | None) -> list[SDPBackend] | None:
     """The backends to try, best first; None leaves the choice to the library.
 
-    q: (B, N, h, D); k: (B, M, h, D). cuDNN needs 195 ms where the library's flash kernel needs 348 for 20 heads of 112
-    channels and 106,480 tokens on an H100 (`benchmarks/attention_backends.py`), and supports no gradient of a bias.
+    q: (B, N, h, D); k: (B, M, h, D). cuDNN needs 199 ms where the library's flash kernel needs 365 for 20 heads of 112
+    channels and 106,480 tokens on an H100 (`benchmarks/attention_backends.py`). That is the forward pass, so with
+    gradients the library's order holds.
     """
     half = q.dtype in (torch.bfloat16, torch.float16) and kernels_take(q)
-    if q.device.type != "cuda" or not half or bias is not None or min(q.shape[1], k.shape[1]) < LEAST_TOKENS:
+    if torch.is_grad_enabled() or not half or bias is not None or min(q.shape[1], k.shape[1]) < LEAST_TOKENS:
         return None
     if torch.cuda.get_device_capability(q.device) < HOPPER:
         return None

@@ -90,11 +90,11 @@ def _states(
     """((states, P), end, (z, P of z), end of z)."""
     from sana_wm.ops.gated_delta_triton import Operands, scan, write_terms
 
-    gram, write = write_terms(Operands(k_rotated, v, beta, decay, keep))
+    gram, write = write_terms(Operands(k_rotated, v, beta))
     states, end = scan(gram, decay, keep, write, None if start is None else start.flatten(0, 1))
     if k is None:
         return (states, gram), end, None, None
-    gram_z, write_z = write_terms(Operands(k, None, beta, decay, keep))
+    gram_z, write_z = write_terms(Operands(k, None, beta))
     z, end_z = scan(gram_z, decay, keep, write_z, None if start_z is None else start_z.flatten(0, 1))
     return (states, gram), end, (z, gram_z), end_z
 
@@ -143,7 +143,7 @@ def fused_gated_delta_grad(
     states, _, below, _ = _states(k_rotated, v, k, beta, decay, keep, start, start_z)
     z = None if below is None else below[0]
     dq_rotated, dq, dstates, dz = read_grads(q_rotated, states[0], q, z, out, grad, DENOMINATOR_EPS)
-    main = Operands(k_rotated, v, beta, decay, keep)
+    main = Operands(k_rotated, v, beta)
     scanned = scan_grads(states[1], decay, keep, states[0], begin, dstates, grad_end.flatten(0, 1))
     dk_rotated, dv, dbeta = write_grads(main, scanned.gram, scanned.write)
     assert dv is not None
@@ -154,7 +154,7 @@ def fused_gated_delta_grad(
     assert dq is not None
     begin_z = None if start_z is None else start_z.flatten(0, 1)
     scanned_z = scan_grads(below[1], decay, keep, below[0], begin_z, dz, grad_end_z.flatten(0, 1))
-    dk, _, dbeta_z = write_grads(Operands(k, None, beta, decay, keep), scanned_z.gram, scanned_z.write)
+    dk, _, dbeta_z = write_grads(Operands(k, None, beta), scanned_z.gram, scanned_z.write)
     starts = (scanned.start.unflatten(0, shape), scanned_z.start.unflatten(0, shape))
     return [dq_rotated, dk_rotated, dv, dbeta + dbeta_z, ddecay + scanned_z.decay, starts[0], dq, dk, starts[1]]
 

@@ -31,13 +31,11 @@ NUM_WARPS = 8
 
 
 class Operands(NamedTuple):
-    """One recurrence: keys (B,h,T,S,D) and values (B,h,T,S,D), or None for a value of one (the denominator)."""
+    """What frames write: keys and values (B,h,T,S,D), None for values of one (the denominator), and beta (B,h,T,S)."""
 
     k: Tensor
     v: Tensor | None
     beta: Tensor
-    decay: Tensor
-    keep: Tensor
 
 
 @triton.jit

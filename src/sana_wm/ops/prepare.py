@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sana_wm.ops.dispatch import inference_kernels_take
 from sana_wm.ops.features import head_energy, move_heads, norm_features, rotate_heads
 
 MIN_ENERGY = 1e-12
@@ -45,43 +44,24 @@ class Turn:
 
 
 class Prepared(NamedTuple):
-    """turned: (B,N,h,D); where asked for, normed: the same before turning, growth: (B,N,h) of the energy by turning."""
+    """Heads (B,N,h,D) as they are normed, and turned."""
 
+    normed: Tensor
     turned: Tensor
-    normed: Tensor | None
-    growth: Tensor | None
 
 
-def prepare_heads(
-    x: Tensor, heads: int, norm: Norm | None, turn: Turn, *, keep: bool = False, growth: bool = False
-) -> Prepared:
-    """x: (B,T,S,C); `keep` and `growth` ask for what `Prepared` has besides."""
-    if not inference_kernels_take(x):
-        return prepare_heads_plain(x, heads, norm, turn, keep=keep, growth=growth)
-    from sana_wm.ops.prepare_triton import prepared
-
-    sign = -1.0 if turn.inverse else 1.0
-    gain, taps = (None, None) if norm is None else (norm.gain, norm.taps)
-    eps, scale, relu = (0.0, 1.0, False) if norm is None else (norm.eps, norm.scale, norm.relu)
-    then = (turn.matrix, turn.cos, turn.sin, sign, turn.transposed)
-    least = MIN_ENERGY if growth else None
-    normed, turned, grown = prepared(x, heads, gain, taps, eps, scale, relu, *then, plain=keep, least=least)
-    return Prepared(turned, normed, grown)
-
-
-def prepare_heads_plain(
-    x: Tensor, heads: int, norm: Norm | None, turn: Turn, *, keep: bool = False, growth: bool = False
-) -> Prepared:
-    """As :func:`prepare_heads`, step by step."""
+def prepare_heads(x: Tensor, heads: int, norm: Norm | None, turn: Turn) -> Prepared:
+    """x: (B,T,S,C)."""
     if norm is not None:
         x = norm_features(x, norm.gain, norm.eps, taps=norm.taps, relu=norm.relu, scale=norm.scale)
     normed = split_heads(x, heads)
-    turned = turn.of(normed)
-    kept = normed if keep else None
-    if not growth:
-        return Prepared(turned, kept, None)
-    before, after = (head_energy(part).clamp_min(MIN_ENERGY) for part in (normed, turned))
-    return Prepared(turned, kept, after / before)
+    return Prepared(normed, turn.of(normed))
+
+
+def energy_growth(heads: Prepared) -> Tensor:
+    """(B,N,h) growth of the energy of heads by turning."""
+    before, after = (head_energy(x).clamp_min(MIN_ENERGY) for x in heads)
+    return after / before
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
