@@ -49,7 +49,7 @@ def test_what_a_page_shows_works(
 @pytest.mark.parametrize("page", PAGES)
 def test_flags_and_links_of_a_page_exist(page: str, run: Run) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
-    help_text = run("generate", "--help").out
+    help_text = run("generate", "--help").out + run("convert", "--help").out
     for flag in set(re.findall(r"--[a-z_]{3,}", text)):
         assert flag in help_text, flag
     for link in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -6,14 +6,9 @@ nothing.
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from safetensors.torch import save_file
@@ -24,6 +19,8 @@ from sana_wm.checkpoints.layout import POS_EMBED, harmless_value, published_keys
 from sana_wm.checkpoints.load import CONFIG_YAML, FORMAT, MODEL_JSON, TRANSFORMER_JSON, VERSION
 from sana_wm.checkpoints.published_config import PublishedConfig, write_published_config
 from sana_wm.checkpoints.quantize import METADATA, quantize_state
+from sana_wm.checkpoints.replacing import replacing
+from sana_wm.checkpoints.shards import contiguous, tensor_sizes, write_json, write_shards
 from sana_wm.errors import InputError
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.ltx2_vae import Ltx2Codec
@@ -45,7 +42,7 @@ def save_pretrained(
             `quantize`).
 
     Raises:
-        InputError: `folder` exists and `overwrite` is off.
+        InputError: `folder` is there, not empty, and `overwrite` is off.
     """
     description = {
         "format": FORMAT,
@@ -55,7 +52,7 @@ def save_pretrained(
         "text": text_spec(components.text_encoder),
         "pipeline": asdict(components.settings),
     }
-    with _replacing(folder, overwrite) as new:
+    with replacing(folder, overwrite) as new:
         _save_module(new / "dit", components.transformer, storage)
         if isinstance(components.codec, Ltx2Codec):
             components.codec.vae.save_pretrained(new / "vae", safe_serialization=True)
@@ -66,7 +63,7 @@ def save_pretrained(
             components.text_encoder.tokenizer.save_pretrained(new / "text_encoder")
         else:
             _save_module(new / "text_encoder", components.text_encoder, storage)
-        _write_json(new / MODEL_JSON, description)
+        write_json(new / MODEL_JSON, description)
 
 
 def save_published(
@@ -90,8 +87,8 @@ def save_published(
         max_shard_bytes: split the weights into files of about this size with an index beside them; None is one file.
 
     Raises:
-        InputError: `folder` exists and `overwrite` is off, or `published` describes another model, or cannot describe
-            this one.
+        InputError: `folder` is there, not empty, and `overwrite` is off, or `published` describes another model, or
+            cannot describe this one.
     """
     config = transformer.config
     if (published.depth, published.caption_channels, published.model_max_length) != (
@@ -109,11 +106,11 @@ def save_published(
         if getattr(config, field) != getattr(usual, field):
             found = getattr(config, field)
             raise InputError(f"the transformer has {field} {found!r}, which the published layout cannot say")
-    with _replacing(folder, overwrite) as new:
+    with replacing(folder, overwrite) as new:
         write_published_config(new / CONFIG_YAML, published, config)
         state = published_state(transformer, dtype)
-        _save_shards(new / "dit", state, name, max_shard_bytes)
-        _write_json(new / "dit" / TRANSFORMER_JSON, asdict(config))
+        write_shards(new / "dit", name, tensor_sizes(state), state.__getitem__, max_bytes=max_shard_bytes)
+        write_json(new / "dit" / TRANSFORMER_JSON, asdict(config))
         if codec is not None:
             codec.vae.save_pretrained(new / "vae", safe_serialization=True)
 
@@ -134,61 +131,6 @@ def published_state(transformer: SanaWMTransformer, dtype: torch.dtype | None = 
 def _save_module(folder: Path, module: nn.Module, storage: Storage) -> None:
     folder.mkdir()
     if storage == "int8":
-        save_file(_contiguous(quantize_state(module.state_dict())), folder / MODEL_FILE, metadata=METADATA)
+        save_file(contiguous(quantize_state(module.state_dict())), folder / MODEL_FILE, metadata=METADATA)
     else:
-        save_file(_contiguous(module.state_dict()), folder / MODEL_FILE, metadata={"storage": "full"})
-
-
-def _save_shards(folder: Path, state: Mapping[str, Tensor], name: str, max_bytes: int | None) -> None:
-    folder.mkdir()
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for key, tensor in state.items():
-        if max_bytes is not None and shards[-1] and size + tensor.nbytes > max_bytes:
-            shards.append({})
-            size = 0
-        shards[-1][key] = tensor
-        size += tensor.nbytes
-    if len(shards) == 1:
-        save_file(_contiguous(shards[0]), folder / f"{name}.safetensors", metadata={"format": "pt"})
-        return
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        file = f"{name}-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(_contiguous(shard), folder / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(shard, file)
-    total = {"total_size": sum(tensor.nbytes for tensor in state.values())}
-    _write_json(folder / f"{name}.safetensors.index.json", {"metadata": total, "weight_map": weight_map})
-
-
-def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _replacing(folder: Path, overwrite: bool) -> Iterator[Path]:
-    """An empty directory beside `folder` that takes its place when the block ends well, and is removed when it does
-    not."""
-    if folder.exists() and not overwrite:
-        raise InputError(f"{folder} exists; name a new directory, or allow overwriting")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        new = work / "new"
-        new.mkdir()
-        yield new
-        old = work / "old"
-        if folder.exists():
-            folder.rename(old)
-        try:
-            new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
-            raise
-    finally:
-        shutil.rmtree(work)
+        save_file(contiguous(module.state_dict()), folder / MODEL_FILE, metadata={"storage": "full"})

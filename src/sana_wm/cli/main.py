@@ -15,6 +15,7 @@ import typer
 
 from sana_wm import __version__
 from sana_wm.cli.bench import bench
+from sana_wm.cli.convert import convert
 from sana_wm.cli.evaluate import evaluate
 from sana_wm.cli.generate import generate
 from sana_wm.cli.train import train
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 app.command()(generate)
 app.command()(train)
+app.command()(convert)
 app.add_typer(evaluate, name="evaluate")
 app.add_typer(bench, name="bench")
 

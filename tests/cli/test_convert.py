@@ -1,0 +1,57 @@
+"""`sana-wm convert` writes a model that `sana-wm generate` takes, or says in one line why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.cli.conftest import Run
+
+
+def test_a_random_model_makes_a_video_that_plays(run: Run, image: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "tiny"
+    made = run("convert", "--random", "--preset", "tiny", "--output_dir", folder, "--shard_gb", 0.0005, "--seed", 3)
+    assert made.code == 0, made.err
+    assert "vae: 1 of 2 files written" in made.out
+    assert f"sana-wm generate --model {folder}" in made.out
+
+    request = ["--image", image, "--prompt", "a street", "--fov", 70, "--action", "w-8", "--step", 2]
+    result = run("generate", "--model", folder, "--device", "cpu", *request, "--output_dir", tmp_path / "out")
+    assert result.code == 0, result.err
+    assert "WARNING" not in result.err
+    with av.open(str(tmp_path / "out" / "street.mp4")) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(64, 96, 3)] * 9
+    assert all(frame.std() > 5 for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ((), "convert can do one thing so far: with --random"),
+        (("--random",), "--output_dir is missing"),
+        (("--random", "--preset", "9b"), "preset is '9b'; it must be one of 2.6b, nano, tiny"),
+        (("--random", "--shard_gb", "0"), "shard_gb is 0.0"),
+        (("--random", "--shard_gb", "much"), "--shard_gb"),
+        (("--random", "--dtype", "int4"), "dtype is 'int4'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_2_and_leaves_nothing(
+    flags: tuple[str, ...], named: str, run: Run, tmp_path: Path
+) -> None:
+    place = () if "--output_dir" in named else ("--output_dir", tmp_path / "deep" / "model")
+    result = run("convert", *flags, *place)
+    assert result.code == 2
+    assert named in result.err
+    assert len(result.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_with_something_in_it_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "note").touch()
+    result = run("convert", "--random", "--preset", "tiny", "--output_dir", tmp_path)
+    assert result.code == 2
+    assert f"{tmp_path} exists and is not empty" in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["note"]
