@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sana_wm.geometry.rays import ray_from_world
 from sana_wm.models.config import TransformerConfig
@@ -51,6 +52,19 @@ class Block(nn.Module):
 
 
 RunBlock = Callable[[Block, Tensor, Tensor, BlockContext], Tensor]
+
+
+def checkpointed(run_block: RunBlock = Block.__call__) -> RunBlock:
+    """Blocks that keep only their input and are run a second time by the backward pass: memory for a third more work.
+
+    `run_block` is what runs both times; it may be compiled.
+    """
+
+    def run(block: Block, x: Tensor, modulation: Tensor, context: BlockContext) -> Tensor:
+        # Nothing in a block draws random numbers.
+        return checkpoint(run_block, block, x, modulation, context, use_reentrant=False, preserve_rng_state=False)
+
+    return run
 
 
 class FinalLayer(nn.Module):
@@ -140,6 +154,7 @@ class SanaWMTransformer(nn.Module):
         mask: Tensor | None = None,
         camera_conditions: Tensor | None = None,
         chunk_plucker: Tensor | None = None,
+        run_block: RunBlock = Block.__call__,
     ) -> Tensor:
         """Velocity dx/dsigma = noise - data.
 
@@ -149,12 +164,14 @@ class SanaWMTransformer(nn.Module):
             y: (B, 1, L, caption_channels) caption features; mask: (B, L), 1 where a token counts.
             camera_conditions: (B, T, 20) camera-to-world rows and intrinsics in latent pixels, or None.
             chunk_plucker: (B, 6 * temporal_stride, T, H, W), or None.
+            run_block: as of :meth:`denoise`; :func:`checkpointed` is one.
 
         Returns:
             (B, C, T, H, W).
         """
         size = (x.shape[2], x.shape[3], x.shape[4])
-        return self.denoise(x, timestep, self.condition(size, y, mask, camera_conditions, chunk_plucker))
+        context = self.condition(size, y, mask, camera_conditions, chunk_plucker)
+        return self.denoise(x, timestep, context, run_block)
 
 
 def _alike(mask: Tensor) -> bool:
