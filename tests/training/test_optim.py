@@ -40,6 +40,18 @@ def loss(model: nn.Module, step: int) -> Tensor:
     return (model(x) - 1).square().mean()
 
 
+def test_the_average_of_rounded_weights_is_not_rounded() -> None:
+    model = module().bfloat16()
+    ema = Ema(model, 0.9)
+    before = {name: p.detach().float() for name, p in model.named_parameters()}
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(1.0)
+    ema.update(model, 500)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(ema.average[name], 0.9 * before[name] + 0.1 * p.detach().float())
+
+
 def test_the_average_follows_the_weights() -> None:
     """Over the steps so far at first, with its own horizon later."""
     model = module()

@@ -30,7 +30,12 @@ class Ema:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         decay = min(self.decay, (step + 1) / (step + 10))
-        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in module.parameters()], 1 - decay)
+        averages, weights = list(self.average.values()), [p.detach() for p in module.parameters()]
+        if all(p.dtype == torch.float32 for p in weights):
+            torch._foreach_lerp_(averages, weights, 1 - decay)
+            return
+        for average, p in zip(averages, weights, strict=True):  # one by one, for copies of all would be one more model
+            average.lerp_(p.float(), 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: nn.Module) -> None:
