@@ -1,13 +1,17 @@
-"""`sana-wm bench forward` times a real pass and writes what it found."""
+"""`sana-wm bench` times real passes and writes what it found."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from sana_wm.cli.bench import forward_lines, train_lines
+from sana_wm.evaluation.forward_floor import H100, PARTS, compared, forward_work
 from tests.cli.conftest import Run
+from tests.models.small import CONFIG
 
 
 def test_a_forward_pass_is_timed_and_written_down(run: Run, tmp_path: Path) -> None:
@@ -20,10 +24,75 @@ def test_a_forward_pass_is_timed_and_written_down(run: Run, tmp_path: Path) -> N
     assert "T=2 batch=1" in result.out
 
 
+def test_a_training_step_is_timed_and_written_down(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "train.json"
+    result = run("bench", "train", "--latent_frames", "2", "--runs", "1", "--device", "cpu", "--out", out)
+    assert result.code == 0, result.err
+    found = json.loads(out.read_text())
+    assert found["format"] == "sana-wm training step speed"
+    assert found["environment"]["device"] == "cpu"
+    assert found["step"] == {
+        "weights": "float32",
+        "autocast": None,
+        "average": "float32",
+        "optimizer": "adamw",
+        "checkpoint": True,
+        "compile": False,
+    }
+    (shape,) = found["shapes"]
+    assert shape["seconds"] > 0
+    assert shape["gradient_norm"] > 0
+    assert "weights float32" in result.out
+    assert "T=2 batch=1" in result.out
+
+
+@pytest.mark.parametrize("verb", ["forward", "train"])
 @pytest.mark.parametrize(
     ("flags", "named"), [(("--preset", "9b"), "9b"), (("--latent_frames", "two"), "two"), (("--batch", "0"), "'0'")]
 )
-def test_wrong_input_is_named(run: Run, flags: tuple[str, str], named: str) -> None:
-    result = run("bench", "forward", *flags)
+def test_wrong_input_is_named(run: Run, verb: str, flags: tuple[str, str], named: str) -> None:
+    result = run("bench", verb, *flags)
     assert result.code == 2
     assert named in result.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--weights", "float64"), "float64"),
+        (("--optimizer", "sgd"), "sgd"),
+        (("--find_longest",), "CUDA"),
+        (("--compile",), "CUDA"),
+    ],
+)
+def test_a_step_that_cannot_be_taken_is_refused(run: Run, flags: tuple[str, ...], named: str) -> None:
+    result = run("bench", "train", "--device", "cpu", *flags)
+    assert result.code == 2
+    assert named in result.err
+
+
+def test_parts_are_printed_beside_their_floors() -> None:
+    work = forward_work(CONFIG, (3, 3, 5), caption_tokens=6)
+    timing = {"latent_frames": 3, "batch": 1, "seconds": 1.0, "p90_seconds": 1.0, "first_seconds": 2.0, "peak_gb": 3.0}
+    floor = compared(work, dict.fromkeys(PARTS, 0.5), H100)
+    first, peaks, *lines = forward_lines({**timing, "floor": floor}).splitlines()
+    assert first == "T=3 batch=1: 1.000 s (90 %: 1.000, first 2.0), 3.0 GB"
+    assert peaks.strip() == "floor at 989 TFLOP/s and 3.35 TB/s"
+    assert [line[2:26].strip() for line in lines] == [*PARTS, "all"]
+    assert "500.0 ms, floor" in lines[0]
+
+
+def test_twins_that_do_not_fit_are_told() -> None:
+    timing = {"latent_frames": 3, "batch": 1, "seconds": 1.0, "p90_seconds": 1.0, "first_seconds": 2.0, "peak_gb": 3.0}
+    assert "the plain twins do not fit" in train_lines({**timing, "plain": {"out_of_memory": True}})
+    assert train_lines({"latent_frames": 3, "batch": 1, "out_of_memory": True}).endswith("device's memory")
+
+
+def test_flags_and_links_of_the_page_exist(run: Run) -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    text = (docs / "speed.md").read_text(encoding="utf-8")
+    flags = run("bench", "forward", "--help").out + run("bench", "train", "--help").out
+    for flag in set(re.findall(r"--[a-z_]{3,}", text)):
+        assert flag in flags, flag
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (docs / link).exists(), link
