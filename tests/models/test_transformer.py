@@ -264,3 +264,11 @@ def test_other_key_scales_make_the_write_matrix_larger(scale: str, larger: int) 
 
     expected = keys(CONFIG) * larger**0.5
     torch.testing.assert_close(keys(replace(CONFIG, key_scale=scale)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_embedding_camera_maps_once_is_the_same_as_folding_the_embedding_into_blocks(dtype: torch.dtype) -> None:
+    model, given = trained().to(dtype), inputs(2)
+    given = given.to(dtype)
+    learning = model(*given.all()).detach()
+    assert torch.allclose(run(model, given), learning, rtol=1e-5, atol=1e-5)
