@@ -18,7 +18,7 @@ class PluckerTokens:
 
     Nothing nonlinear lies between the embedding and the projection of a block, so without gradients both are one small
     linear map (spec 10, section 14.2): a few dozen channels in, rather than the model's width. With gradients the maps
-    are embedded once for all blocks: that keeps the products of training in shapes that a compiler handles well.
+    are embedded once for all blocks: compiled blocks that folded them had wrong gradients in most runs on a GPU.
 
     Attributes:
         tokens: (B, T, S, 48), or (B, T, S, width) embedded. weight: (width, 48); bias: (width,); None once embedded.
