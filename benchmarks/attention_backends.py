@@ -1,4 +1,4 @@
-"""Which backend of the library's attention is fastest at the shapes of the softmax blocks.
+"""Which attention is fastest at the shapes of the softmax blocks: the library's backends, and flash-attn-4 if there.
 
 Run: ``python benchmarks/attention_backends.py [--latent_frames 21,41,121] [--runs 5]`` on a CUDA device.
 """
@@ -7,31 +7,57 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-BACKENDS = {"cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION}
 HEADS, TOKENS = 20, 880
+Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def milliseconds(backend: SDPBackend, frames: int, width: int, runs: int) -> float | None:
-    """Median of one attention over all tokens, laid out as a block has them; None where the backend cannot."""
-    q, k, v = torch.randn(3, 1, frames * TOKENS, HEADS, width, device="cuda", dtype=torch.bfloat16).transpose(2, 3)
+def library(backend: SDPBackend) -> Attention:
+    """One of PyTorch's own, of tensors (B, N, h, D)."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with sdpa_kernel(backend):
+            return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+
+    return attend
+
+
+def candidates() -> dict[str, Attention]:
+    """By name; flash-attn-4 where that package is installed."""
+    found = {"cudnn": library(SDPBackend.CUDNN_ATTENTION), "flash": library(SDPBackend.FLASH_ATTENTION)}
+    try:
+        from flash_attn.cute import flash_attn_func
+    except ImportError:
+        return found
+    return {**found, "flash-attn-4": lambda q, k, v: flash_attn_func(q, k, v)[0]}
+
+
+def measure(attend: Attention, frames: int, width: int, runs: int) -> tuple[float, float] | None:
+    """Median milliseconds of one attention over all tokens, laid out as a block has them, and how far its first 1024
+    rows are from those in float32 (relative RMS); None where it cannot."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    shape = (3, 1, frames * TOKENS, HEADS, width)
+    q, k, v = torch.randn(shape, generator=generator, device="cuda", dtype=torch.bfloat16)
     times = []
-    for _ in range(runs + 1):
+    for _ in range(runs + 2):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
         try:
-            with sdpa_kernel(backend):
-                F.scaled_dot_product_attention(q, k, v)
-        except RuntimeError:
+            out = attend(q, k, v)
+        except (RuntimeError, AssertionError):
             return None
         end.record()
         torch.cuda.synchronize()
         times.append(begin.elapsed_time(end))
-    return statistics.median(times[1:])
+    exact = library(SDPBackend.MATH)(q[:, :1024, :2].float(), k[:, :, :2].float(), v[:, :, :2].float())
+    error = (out[:, :1024, :2].float() - exact).square().mean().sqrt() / exact.square().mean().sqrt()
+    return statistics.median(times[2:]), float(error)
 
 
 def main() -> None:
@@ -42,15 +68,20 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, bfloat16, {HEADS} heads\n")
-    print("| latent frames | head width | " + " | ".join(f"{name}, ms (TFLOP/s)" for name in BACKENDS) + " |")
-    print("|---" * (2 + len(BACKENDS)) + "|")
+    found = candidates()
+    print("| latent frames | head width | " + " | ".join(f"{name}, ms (TFLOP/s; off by)" for name in found) + " |")
+    print("|---" * (2 + len(found)) + "|")
     for frames in map(int, options.latent_frames.split(",")):
         for width in map(int, options.widths.split(",")):
             cells = []
-            for backend in BACKENDS.values():
-                ms = milliseconds(backend, frames, width, options.runs)
+            for attend in found.values():
+                measured = measure(attend, frames, width, options.runs)
+                if measured is None:
+                    cells.append("not supported")
+                    continue
+                ms, error = measured
                 flops = 4 * (frames * TOKENS) ** 2 * HEADS * width
-                cells.append("not supported" if ms is None else f"{ms:.2f} ({flops / ms / 1e9:.0f})")
+                cells.append(f"{ms:.2f} ({flops / ms / 1e9:.0f}; {error:.1e})")
             print(f"| {frames} | {width} | " + " | ".join(cells) + " |")
 
 
