@@ -10,11 +10,13 @@ from sana_wm.models.config import TransformerConfig
 from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer
 from tests.models.small import cameras, trained
 
+# The sizes of `claims.yaml`, at which one pass in sixteen had garbage in the gradient of the latents' embedding.
 CONFIG = TransformerConfig(
-    depth=2, width=128, num_heads=4, in_channels=8, caption_channels=16, caption_tokens=8, softmax_every_n=2,
-    truncate_timesteps=False,
+    depth=2, width=256, num_heads=4, in_channels=96, caption_channels=16, caption_tokens=8, softmax_every_n=2,
+    mlp_ratio=2.5, truncate_timesteps=False,
 )  # fmt: skip
-BATCH, FRAMES, HEIGHT, WIDTH = 8, 11, 6, 10
+BATCH, FRAMES, HEIGHT, WIDTH = 16, 11, 12, 20
+PASSES = 30
 
 
 def gradients(model: SanaWMTransformer, run_block: RunBlock) -> dict[str, Tensor]:
@@ -27,7 +29,7 @@ def gradients(model: SanaWMTransformer, run_block: RunBlock) -> dict[str, Tensor
     model.zero_grad(set_to_none=True)
     given = (x.cuda() for x in cameras(BATCH, FRAMES, HEIGHT, WIDTH))
     y, mask = draw(BATCH, 1, 8, 16), torch.ones(BATCH, 8, device="cuda")
-    x, level = draw(BATCH, 8, FRAMES, HEIGHT, WIDTH), torch.full((BATCH, 1, FRAMES), 500.0, device="cuda")
+    x, level = draw(BATCH, 96, FRAMES, HEIGHT, WIDTH), torch.full((BATCH, 1, FRAMES), 500.0, device="cuda")
     with torch.autocast("cuda", torch.bfloat16):
         context = model.condition((FRAMES, HEIGHT, WIDTH), y, mask, *given)
         loss = model.denoise(x, level, context, run_block).float().square().mean()
@@ -43,7 +45,8 @@ def test_compiled_blocks_have_the_gradients_of_blocks_as_they_are(again: int) ->
     compiled = torch.compile(Block.forward, dynamic=False)
     expected = gradients(model, Block.__call__)
     whole = torch.cat([g.flatten() for g in expected.values()]).norm()
-    for name, grad in gradients(model, compiled).items():
-        wanted = expected[name]
-        # Against the gradient itself, or against a thousandth of the whole where that is next to nothing.
-        assert (grad - wanted).norm() <= 0.05 * torch.maximum(wanted.norm(), 1e-3 * whole), name
+    for number in range(PASSES):
+        for name, grad in gradients(model, compiled).items():
+            wanted = expected[name]
+            # Against the gradient itself, or against a thousandth of the whole where that is next to nothing.
+            assert (grad - wanted).norm() <= 0.05 * torch.maximum(wanted.norm(), 1e-3 * whole), (number, name)

@@ -14,32 +14,28 @@ from sana_wm.ops.ucpe import RayFrames
 
 @dataclass(frozen=True)
 class PluckerTokens:
-    """Plücker maps on their way into the blocks.
+    """Plücker maps and what embeds them.
 
-    Nothing nonlinear lies between the embedding and the projection of a block, so without gradients both are one small
-    linear map (spec 10, section 14.2): a few dozen channels in, rather than the model's width. With gradients the maps
-    are embedded once for all blocks: compiled blocks that folded them had wrong gradients in most runs on a GPU.
+    Nothing nonlinear lies between the embedding and the projection of a block, so both are one small linear map
+    (spec 10, section 14.2): a few dozen channels in, rather than the model's width.
 
     Attributes:
-        tokens: (B, T, S, 48), or (B, T, S, width) embedded. weight: (width, 48); bias: (width,); None once embedded.
+        tokens: (B, T, S, 48). weight: (width, 48); bias: (width,).
     """
 
     tokens: Tensor
-    weight: Tensor | None = None
-    bias: Tensor | None = None
+    weight: Tensor
+    bias: Tensor
 
     @classmethod
     def of(cls, maps: Tensor, embedder: PatchEmbed) -> PluckerTokens:
         """maps: (B, 48, T, H, W)."""
-        if torch.is_grad_enabled():
-            return cls(embedder(maps))
         weight, bias = embedder.proj.weight, embedder.proj.bias
+        assert bias is not None
         return cls(maps.flatten(3).permute(0, 2, 3, 1).to(weight.dtype).contiguous(), weight.flatten(1), bias)
 
     def through(self, projection: nn.Linear) -> Tensor:
         """(B, T, S, width): the maps embedded and projected."""
-        if self.weight is None or self.bias is None:
-            return projection(self.tokens)
         with torch.autocast(self.tokens.device.type, enabled=False):
             outer = projection.weight.float()
             inner = torch.cat([self.weight, self.bias[:, None]], 1).float()  # one product, and none with a vector
