@@ -65,7 +65,7 @@ def test_what_goes_on_from_a_variant_comes_after_it_in_its_share(count: int) -> 
 
 def test_a_claim_asks_for_its_own_variants_only() -> None:
     assert names(("camera",), seeds=1) == ["hybrid_1", "none_1", "plucker_1", "ucpe_1"]
-    assert names(("schedule",), seeds=1) == ["hybrid_1", "gdn_1", "softmax_1", "forward_cost"]
+    assert names(("schedule",), seeds=1) == ["hybrid_1", "gdn_1", "softmax_1", "forward_cost", "forward_cost_cpu"]
     assert names(("minute",), seeds=1) == ["hybrid_1", "short_1", "long_1"]
     assert names(("key_scale",)) == ["key_frame", "key_head", "key_none"]
 

@@ -54,3 +54,19 @@ def clip_means(runs: Sequence[dict[str, Any]], key: str) -> list[float]:
     """For every run the mean over those clips that have the number; runs in which none has it are left out."""
     values = ([clip[key] for clip in run["follow"] if clip[key] is not None] for run in runs)
     return [statistics.mean(found) for found in values if found]
+
+
+def gain(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]], key: str) -> tuple[float, float]:
+    """How much a number of the same clips grows from one variant to another: mean and its standard error over clips.
+
+    A clip's number is its mean over the runs of a variant. All clips need it.
+    """
+    of_clips = (zip(*([clip[key] for clip in run["follow"]] for run in runs), strict=True) for runs in (before, after))
+    first, second = ([statistics.mean(values) for values in clips] for clips in of_clips)
+    return mean_and_error([b - a for a, b in zip(first, second, strict=True)])
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and its standard error; infinite for a single value."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float("inf")
+    return statistics.mean(values), error

@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def plan(claims: tuple[str, ...], seeds: int, share: Share) -> list[Job]:
     begun = [Job(v.name, _variant_job(v)) for v in models if v.after is None]
     jobs += begun
     if "schedule" in claims:
-        jobs += [Job("forward_cost", _forward_job)]
+        jobs += [Job("forward_cost", _forward_job), Job("forward_cost_cpu", _forward_on_cpu_job)]
     if "state" in claims:
         jobs += [Job("chunk_cost", _chunk_job)]
     mine = [job for number, job in enumerate(jobs) if share.has(number)]
@@ -175,6 +175,12 @@ def _key_job(scale: str) -> Callable[[Lab], dict[str, Any] | None]:
             return {"scale": scale, "steps": steps, **run_until_bad(stage, steps).to_dict()}
 
     return run
+
+
+def _forward_on_cpu_job(lab: Lab) -> dict[str, Any]:
+    """Where models this small are bound by arithmetic: a GPU mostly waits for whoever launches their kernels."""
+    cpu = torch.device("cpu")
+    return {**_forward_job(replace(lab, device=cpu)), "environment": environment(cpu)}
 
 
 def _forward_job(lab: Lab) -> dict[str, Any]:
