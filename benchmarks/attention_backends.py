@@ -22,8 +22,9 @@ def library(backend: SDPBackend) -> Attention:
     """One of PyTorch's own, of tensors (B, N, h, D)."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
         with sdpa_kernel(backend):
-            return F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+            return F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
 
     return attend
 
@@ -32,7 +33,7 @@ def candidates() -> dict[str, Attention]:
     """By name; flash-attn-4 where that package is installed."""
     found = {"cudnn": library(SDPBackend.CUDNN_ATTENTION), "flash": library(SDPBackend.FLASH_ATTENTION)}
     try:
-        from flash_attn.cute import flash_attn_func
+        from flash_attn.cute import flash_attn_func  # type: ignore[import-not-found]
     except ImportError:
         return found
     return {**found, "flash-attn-4": lambda q, k, v: flash_attn_func(q, k, v)[0]}
