@@ -70,22 +70,13 @@ class Check:
         return self.error() <= self.limit()
 
 
-def nothing_pending(fixture: Fixture) -> set[str]:
-    return set()
-
-
 @dataclass(frozen=True)
 class Kind:
-    """A family of golden files, recognised by what is in them.
-
-    `pending` names the output tensors of a file whose code is not written yet: the runner lists them as such instead of
-    failing (unless it is strict). Every other output must come out of `checks`.
-    """
+    """A family of golden files, recognised by what is in them; every output must come out of the `checks` of one."""
 
     name: str
     matches: Callable[[Fixture], bool]
     checks: Callable[[Fixture], Iterator[Check]]
-    pending: Callable[[Fixture], set[str]] = nothing_pending
 
 
 def load_fixture(path: Path) -> Fixture:

@@ -85,7 +85,7 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
     u = frames_of(t["in.x"], c)
     beta, decay = attn.gates(u)
     features = attn.camera_features(u, camera.rays)
-    camera_read = attn.branches(u, camera)[1]
+    camera_read = attn.branches(u, camera).camera
     assert camera_read is not None
     cam_beta = attn.discounted_beta(beta, features.inflation)
     by_frame = [x.unflatten(1, (c["T"], -1)).permute(0, 3, 1, 2, 4) for x in features[:3]]
@@ -95,8 +95,8 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
         "beta": beta,
         "decay": decay,
         "k_after_conv": symmetric_short_conv(attn.qkv(u).chunk(3, -1)[1], attn.conv_k.weight).flatten(1, 2),
-        "main_raw": attn.branches(u, plain)[0].flatten(1, 2),
-        "main_only": attn(u, plain).flatten(1, 2),
+        "main_raw": attn.branches(u, plain).main.flatten(1, 2),
+        "main_only": attn(u, plain)[0].flatten(1, 2),
         "cam_q": features.q.permute(0, 2, 3, 1),
         "cam_k": features.k.permute(0, 2, 3, 1),
         "cam_v": features.v.permute(0, 2, 3, 1),
@@ -104,7 +104,7 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
         "cam_beta": cam_beta,
         "cam_scan": scan.transpose(-1, -2),
         "cam_raw": camera_read.flatten(1, 2),
-        "full": attn(u, camera).flatten(1, 2),
+        "full": attn(u, camera)[0].flatten(1, 2),
     }
     for name, value in actual.items():
         camera_part = name.startswith("cam_") or name == "full"
@@ -151,12 +151,13 @@ def softmax(fixture: Fixture) -> Iterator[Check]:
     load(attn, weights)
     context = unit_context(c, t["in.camera_conditions"], c["d"] // c["heads"])
     u = frames_of(t["in.x"], c)
-    main, camera = attn.branches(u, context)
+    read = attn.branches(u, context)
+    main, camera = read.main, read.camera
     assert camera is not None
     actual = {
         "main_raw": main,
         "cam_raw": camera,
-        "full": attn(u, context),
+        "full": attn(u, context)[0],
     }
     # The bf16 outputs are the release's rounding of q, k, v; we attend in float32, within their looser tolerance.
     for name, value in actual.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -176,9 +177,55 @@ def sampler_checks(fixture: Fixture) -> Iterator[Check]:
         yield Check(name, actual, expected, tolerance, relative=True)
 
 
-def self_forcing_outputs(fixture: Fixture) -> set[str]:
-    """The streaming sampler is not written yet."""
-    return {name for name in fixture.outputs() if name.startswith(SELF_FORCING)}
+# ---- the chunk sampler, on the toy model of `config.toy_stream`
+
+
+class ToyStream:
+    """v = 0.9 x + 0.5 tau + 0.3 mean(cached tokens) + 0.2 S + 0.005 frame + 0.1 camera; S <- 0.7 S + mean(x)."""
+
+    def __init__(self, camera: Tensor, bounds: list[int], window: int, sink: bool, channels: int) -> None:
+        self.camera, self.bounds, self.window, self.sink = camera, bounds, window, sink
+        self.tokens: list[Tensor] = []
+        self.state = torch.zeros(1, channels)
+        self.cached_tokens: list[int] = []
+
+    def velocity(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+        first, end = self.bounds[len(self.tokens)], self.bounds[len(self.tokens) + 1]
+        seen = [self.tokens[i] for i in chunks.visible_chunks(len(self.tokens), self.window, self.sink)]
+        self.cached_tokens.append(sum(x.shape[1] for x in seen))
+        past = torch.cat(seen, 1).mean(1) if seen else torch.zeros_like(self.state)
+        mean = (0.3 * past + 0.2 * self.state)[:, :, None, None, None]
+        frame = torch.arange(first, end, dtype=torch.float32) * 0.005
+        each = (frame + 0.1 * self.camera[:, first:end, 0])[:, None, :, None, None]
+        return 0.9 * latents + 0.5 * timesteps[..., None, None] / 1000.0 + mean + each
+
+    def remember(self, latents: Tensor) -> None:
+        self.velocity(latents, torch.zeros(1, 1, latents.shape[2]))  # the call that the release writes its caches with
+        self.tokens.append(latents.flatten(2).transpose(1, 2))
+        self.state = 0.7 * self.state + self.tokens[-1].mean(1)
+
+
+def self_forcing_checks(fixture: Fixture) -> Iterator[Check]:
+    for name in fixture.outputs():
+        if not name.startswith(SELF_FORCING) or not name.endswith(".final"):
+            continue
+        case = name.rpartition(".")[0]
+        frames, window, sink, schedule = re.split(r"\.", case.removeprefix(SELF_FORCING), maxsplit=3)
+        z, camera = (fixture.tensors[f"in.stream.{frames}.{part}"] for part in ("z", "camera"))
+        if schedule == "list4":
+            sigmas = sampling.list_sigmas(fixture.config["denoising_step_list"])
+        else:
+            shift, steps = schedule.removeprefix("shift").split(".n")
+            sigmas = sampling.euler_sigmas(int(steps), float(shift))
+        bounds = chunks.ar_bounds(z.shape[2], 3)
+        toy = ToyStream(camera, bounds, number("window", window), bool(number("sink", sink)), z.shape[1])
+        made = []
+        for first, end in pairwise(bounds):
+            clean = torch.arange(first, end) == 0
+            made.append(sampling.next_chunk(toy, z[:, :, first:end], sigmas, clean_frames=clean))
+        yield Check(name, torch.cat(made, 2), fixture.tensors[name], EULER_TOLERANCE, relative=True)
+        counted = f"{case}.cached_tokens_per_call"
+        yield Check(counted, integers(toy.cached_tokens), fixture.tensors[counted], 0.0)
 
 
 def any_output(matches: Callable[[str], object]) -> Callable[[Fixture], bool]:
@@ -188,10 +235,6 @@ def any_output(matches: Callable[[str], object]) -> Callable[[Fixture], bool]:
 KINDS = [
     Kind("streaming_tables", any_output(TABLE_NAME.match), table_checks),
     Kind("streaming_sigmas", any_output(SIGMA_NAME.match), sigma_checks),
-    Kind(
-        "streaming_samplers",
-        any_output(lambda name: SAMPLER_NAME.match(name) or name.startswith(SELF_FORCING)),
-        sampler_checks,
-        self_forcing_outputs,
-    ),
+    Kind("streaming_samplers", any_output(SAMPLER_NAME.match), sampler_checks),
+    Kind("streaming_self_forcing", any_output(lambda name: name.startswith(SELF_FORCING)), self_forcing_checks),
 ]

@@ -4,6 +4,8 @@ combined (spec 10, sections 2.2 and 9)."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from torch import Tensor, nn
 
@@ -15,7 +17,20 @@ from sana_wm.ops.pointwise import output_gate
 QK_NORM_EPS = 1e-5
 
 
-class DualBranchAttention(nn.Module, ABC):
+Memory = TypeVar("Memory")
+
+
+@dataclass(frozen=True)
+class Branches(Generic[Memory]):
+    """What the main and the camera branch read, (B, T, S, width) each, the latter None without `context.rays`; and the
+    memory after what the call saves, None if that is nothing."""
+
+    main: Tensor
+    camera: Tensor | None
+    memory: Memory | None
+
+
+class DualBranchAttention(nn.Module, ABC, Generic[Memory]):
     """Main branch plus camera branch, gated and projected. Subclasses say how each branch mixes tokens.
 
     Tokens come and go as (B, T, S, width); heads are split as (B, N, h, D).
@@ -38,12 +53,13 @@ class DualBranchAttention(nn.Module, ABC):
         self.k_norm_cam = RMSNorm(width, QK_NORM_EPS)
 
     @abstractmethod
-    def branches(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor | None]:
-        """What both branches read, (B, T, S, width) each; no camera branch without `context.rays`."""
+    def branches(self, u: Tensor, context: BlockContext, past: Memory | None = None) -> Branches[Memory]:
+        """What both branches read, given what was remembered of earlier calls."""
 
-    def forward(self, u: Tensor, context: BlockContext) -> Tensor:
-        """u: modulated tokens (B, T, S, width)."""
-        mixed, camera = self.branches(u, context)
-        if camera is not None:
-            camera = self.out_proj_cam(camera.to(u.dtype))
-        return self.proj(output_gate(mixed, camera, self.output_gate(u)).to(u.dtype))
+    def forward(
+        self, u: Tensor, context: BlockContext, past: Memory | None = None
+    ) -> tuple[Tensor, Memory | None]:
+        """u: modulated tokens (B, T, S, width). Also what is to be remembered, if the call saves anything."""
+        read = self.branches(u, context, past)
+        camera = None if read.camera is None else self.out_proj_cam(read.camera.to(u.dtype))
+        return self.proj(output_gate(read.main, camera, self.output_gate(u)).to(u.dtype)), read.memory

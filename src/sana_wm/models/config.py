@@ -34,6 +34,10 @@ class TransformerConfig:
         camera_math_dtype: "bfloat16" rounds camera poses and intrinsics like the release, for comparison only.
         key_scale: what keys of GDN blocks are divided by: sqrt(D*S) for "frame", sqrt(D) for "head". All but "frame"
             are for showing why it is needed (`sana-wm evaluate claims`).
+        camera_conv_left_context: whether the filter on camera keys of a chunk reaches into the chunk before. The first
+            release of the streaming model did not (spec 20, section 3.6).
+        masked_softmax: whether softmax blocks respect chunks. In the first release of the chunk-causal model they saw
+            the whole call (spec 20, section 3.6).
         camera_paths: which of the two ways a camera has into the model are open; less than both is for showing what
             each is worth.
     """
@@ -53,6 +57,8 @@ class TransformerConfig:
     truncate_timesteps: bool = True
     camera_math_dtype: Literal["float32", "bfloat16"] = "float32"
     key_scale: Literal["frame", "head", "none"] = "frame"
+    camera_conv_left_context: bool = True
+    masked_softmax: bool = True
     camera_paths: tuple[Literal["ucpe", "plucker"], ...] = ("ucpe", "plucker")
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sana_wm.models.embeddings import PatchEmbed
+from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.ops.ucpe import RayFrames
 
 
@@ -55,6 +56,8 @@ class BlockContext:
         caption: (B, L, width) embedded caption.
         caption_bias: (B, 1, 1, L) added to the logits of the caption, None if every token counts.
         plucker: Plücker maps, None without them.
+        visibility: which frames see which; by default all see all.
+        keep: (B, T), 0 at first frames of chunks; None where all frames see each other.
     """
 
     size: tuple[int, int, int]
@@ -64,3 +67,5 @@ class BlockContext:
     caption: Tensor
     caption_bias: Tensor | None
     plucker: PluckerTokens | None
+    visibility: Visibility = WHOLE
+    keep: Tensor | None = None

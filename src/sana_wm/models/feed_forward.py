@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sana_wm.models.config import TransformerConfig
+from sana_wm.models.visibility import Visibility
 from sana_wm.ops.depthwise_conv import glu_depthwise_conv
-from sana_wm.ops.temporal_conv import temporal_residual
+from sana_wm.ops.temporal_conv import chunked_temporal_residual, last_frames, temporal_residual
 
 
 class ConvWeights(nn.Module):
@@ -50,3 +51,18 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         return self.t_conv(self.spatial(x, height, width))
+
+    def advance(
+        self, x: Tensor, height: int, width: int, visibility: Visibility, past: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Under a visibility and after the tail `past` (B,1,S,C); the tail after what is saved, None if nothing is."""
+        if visibility.whole and past is None and not visibility.saved:
+            return self.forward(x, height, width), None
+        mixed = self.spatial(x, height, width)
+        frames = mixed.shape[1]
+        tail = torch.zeros_like(mixed[:, :1]) if past is None else past
+        saved = visibility.saved_frames(frames)
+        out = chunked_temporal_residual(
+            mixed, self.t_conv.weight, lambda o: visibility.same_chunk(o, frames, mixed.device), tail
+        )
+        return out, last_frames(mixed[:, :saved], tail) if saved else None

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
 from torch import Tensor, nn
 
-from sana_wm.models.attention import DualBranchAttention
+from sana_wm.errors import InputError
+from sana_wm.models.attention import Branches, DualBranchAttention
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
+from sana_wm.models.history import ChunkKeys, SoftmaxMemory
+from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.ops.attention import softmax_attention
 from sana_wm.ops.features import norm_features
 from sana_wm.ops.prepare import Norm, Turn, prepare_heads, split_heads
@@ -16,37 +22,113 @@ from sana_wm.ops.ucpe import RayFrames
 CROSS_NORM_EPS = 1e-6
 
 
-class SoftmaxAttention(DualBranchAttention):
-    """Every token attends to every token, in both branches."""
+class SoftmaxAttention(DualBranchAttention[SoftmaxMemory]):
+    """Every token attends to all tokens that its chunk may see, in both branches."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         default = config.head_dim**-0.5
         self.scale_main = default if config.softmax_scale_main is None else config.softmax_scale_main
         self.scale_cam = default if config.softmax_scale_cam is None else config.softmax_scale_cam
+        self.masked = config.masked_softmax
 
-    def branches(self, u: Tensor, context: BlockContext) -> tuple[Tensor, Tensor | None]:
-        camera = None if context.rays is None else self._camera_branch(u, context.rays)
-        return self._main_branch(u, context), camera
-
-    def _main_branch(self, u: Tensor, context: BlockContext) -> Tensor:
+    def branches(self, u: Tensor, context: BlockContext, past: SoftmaxMemory | None = None) -> Branches[SoftmaxMemory]:
+        heads, turn = self.num_heads, Turn(context.cos, context.sin)
         q, k, v = self.qkv(u).chunk(3, dim=-1)
-        turn = Turn(context.cos, context.sin)
-        q, k = self._turned(q, self.q_norm, turn).to(v.dtype), self._turned(k, self.k_norm, turn).to(v.dtype)
-        out = softmax_attention(q, k, split_heads(v, self.num_heads), scale=self.scale_main)
-        return out.flatten(-2).unflatten(1, u.shape[1:3]).to(u.dtype)
+        q, k = (self._turned(x, norm, turn).to(v.dtype) for x, norm in ((q, self.q_norm), (k, self.k_norm)))
+        v = split_heads(v, heads)
+        main = Reading(q, k, v, self.scale_main)
+        chunks = _chunks_of(u, context.visibility if self.masked else WHOLE)
+        earlier = {} if past is None else past.chunks
+        found = main.read(chunks, {i: (c.keys, c.values) for i, c in earlier.items()})
+        camera = moved = None
+        if context.rays is not None:
+            moved = self._camera(u, context.rays)
+            theirs = {i: (_there(c.camera_keys), _there(c.camera_values)) for i, c in earlier.items()}
+            read = moved.read(chunks, theirs).flatten(-2).unflatten(1, u.shape[1:3])
+            camera = prepare_heads(read, heads, None, context.rays.output).turned
+            camera = camera.flatten(-2).unflatten(1, u.shape[1:3])
+        memory = self._memory(chunks[: context.visibility.saved], main, moved, past, context.visibility)
+        return Branches(found.flatten(-2).unflatten(1, u.shape[1:3]).to(u.dtype), camera, memory)
 
-    def _camera_branch(self, u: Tensor, rays: RayFrames) -> Tensor:
+    def _camera(self, u: Tensor, rays: RayFrames) -> Reading:
         v = self.v_proj_cam(u)
         q = self._turned(self.q_proj_cam(u), self.q_norm_cam, rays.query).to(v.dtype)
         k = self._turned(self.k_proj_cam(u), self.k_norm_cam, rays.key_value).to(v.dtype)
-        moved = prepare_heads(v, self.num_heads, None, rays.key_value).turned.to(v.dtype)
-        read = softmax_attention(q, k, moved, scale=self.scale_cam).flatten(-2).unflatten(1, u.shape[1:3])
-        out = prepare_heads(read, self.num_heads, None, rays.output).turned
-        return out.flatten(-2).unflatten(1, u.shape[1:3])
+        return Reading(q, k, prepare_heads(v, self.num_heads, None, rays.key_value).turned.to(v.dtype), self.scale_cam)
+
+    def _memory(
+        self,
+        saved: list[ChunkSpan],
+        main: Reading,
+        camera: Reading | None,
+        past: SoftmaxMemory | None,
+        visibility: Visibility,
+    ) -> SoftmaxMemory | None:
+        if not saved:
+            return None
+        # Copies: a view would keep the rest of the call alive.
+        new = {
+            span.number: ChunkKeys(
+                *(x[:, span.tokens].clone() for x in (main.k, main.v)),
+                *(x[:, span.tokens].clone() for x in ((camera.k, camera.v) if camera is not None else ())),
+            )
+            for span in saved
+        }
+        return (past or SoftmaxMemory({})).with_chunks(new, visibility)
 
     def _turned(self, x: Tensor, norm: RMSNorm, turn: Turn) -> Tensor:
         return prepare_heads(x, self.num_heads, Norm(norm.weight, norm.eps), turn).turned
+
+
+class ChunkSpan(NamedTuple):
+    """A chunk of a call: its number in the video, its tokens in the call, the chunks of the video that it reads."""
+
+    number: int
+    tokens: slice
+    sees: list[int]
+
+
+def _chunks_of(u: Tensor, visibility: Visibility) -> list[ChunkSpan]:
+    """The chunks of a call on tokens u (B,T,S,C)."""
+    frames, tokens = u.shape[1:3]
+    first = visibility.first_chunk
+    return [
+        ChunkSpan(first + i, slice(a * tokens, b * tokens), visibility.sees(first + i))
+        for i, (a, b) in enumerate(visibility.bounds(frames))
+    ]
+
+
+class Reading(NamedTuple):
+    """Queries, keys and values of a call, (B,N,h,D) each."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    scale: float
+
+    def read(self, chunks: list[ChunkSpan], past: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
+        """(B,N,h,D): every chunk reads the keys and values of those it sees, of earlier calls and of this one."""
+        if len(chunks) == 1 and not past:
+            return softmax_attention(self.q, self.k, self.v, scale=self.scale)
+        here = {span.number: (self.k[:, span.tokens], self.v[:, span.tokens]) for span in chunks}
+        found = []
+        for span in chunks:
+            seen = [past[i] if i in past else here[i] for i in span.sees]
+            k, v = (torch.cat(parts, 1) for parts in zip(*seen, strict=True))
+            found.append(softmax_attention(self.q[:, span.tokens], k, v, scale=self.scale))
+        return torch.cat(found, 1)
+
+
+def _there(x: Tensor | None) -> Tensor:
+    """What a past with cameras has.
+
+    Raises:
+        InputError: it has none.
+    """
+    if x is None:
+        raise InputError("the chunks so far were made without cameras; a later one cannot have any.")
+    return x
 
 
 class CrossAttention(nn.Module):

@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sana_wm.errors import InputError
 from sana_wm.geometry.rays import ray_from_world
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext, PluckerTokens
 from sana_wm.models.embeddings import CaptionEmbedder, PatchEmbed, RMSNorm, TimestepEmbedder
 from sana_wm.models.feed_forward import FeedForward
 from sana_wm.models.frame_gdn import FrameGatedDeltaNet
+from sana_wm.models.history import BlockState, History
 from sana_wm.models.softmax_attention import CrossAttention, SoftmaxAttention
+from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.ops.pointwise import gated_residual, modulate, residual_modulate
 from sana_wm.ops.rotary import rotary_table
 from sana_wm.ops.ucpe import RayFrames
@@ -42,13 +45,25 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor, context: BlockContext) -> Tensor:
         """x (B, T, S, width); modulation (B, T or 1, 6, width)."""
+        return self.advance(x, modulation, context, None)[0]
+
+    def advance(
+        self, x: Tensor, modulation: Tensor, context: BlockContext, past: BlockState | None
+    ) -> tuple[Tensor, BlockState | None]:
+        """The same after a past, and the state after the frames that `context.visibility` saves, None if it saves none.
+        """
         table = (self.scale_shift_table + modulation)[:, :, None]  # one row a frame, shared by its tokens
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(-2)
         plucker = None if context.plucker is None else context.plucker.through(self.plucker_proj)
-        x = gated_residual(x, gate1, self.attn(modulate(x, shift1, scale1), context), plucker)
+        remembered = None if past is None else past.attention
+        mixed, memory = self.attn(modulate(x, shift1, scale1), context, remembered)
+        x = gated_residual(x, gate1, mixed, plucker)
         x, u = residual_modulate(x, self.cross_attn(x, context), shift2, scale2)
         _, height, width = context.size
-        return gated_residual(x, gate2, self.mlp(u, height, width))
+        before = None if past is None else past.feed_forward_tail
+        fed, tail = self.mlp.advance(u, height, width, context.visibility, before)
+        state = None if memory is None or tail is None else BlockState(memory, tail)
+        return gated_residual(x, gate2, fed), state
 
 
 RunBlock = Callable[[Block, Tensor, Tensor, BlockContext], Tensor]
@@ -108,11 +123,12 @@ class SanaWMTransformer(nn.Module):
         mask: Tensor | None = None,
         camera_conditions: Tensor | None = None,
         chunk_plucker: Tensor | None = None,
+        visibility: Visibility = WHOLE,
     ) -> BlockContext:
         """Everything blocks need that no noise level changes; arguments as in :meth:`forward`, size = (T, H, W)."""
         frames, height, width = size
         device = y.device
-        positions = torch.arange(frames, device=device)
+        positions = torch.arange(visibility.first_frame, visibility.first_frame + frames, device=device)
         cos, sin = rotary_table(positions, height, width, self.config.head_dim)
         rays = plucker = None
         if camera_conditions is not None and "ucpe" in self.config.camera_paths:
@@ -125,7 +141,8 @@ class SanaWMTransformer(nn.Module):
         bias = None if mask is None else ((1 - mask.float()) * MASKED_LOGIT)[:, None, None]
         if chunk_plucker is not None and "plucker" in self.config.camera_paths:
             plucker = PluckerTokens.of(chunk_plucker, self.plucker_embedder)
-        return BlockContext(size, cos, sin, rays, caption, bias, plucker)
+        keep = visibility.keep(len(y), frames, device)
+        return BlockContext(size, cos, sin, rays, caption, bias, plucker, visibility, keep)
 
     def embed_timestep(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) or (B, 1, T) -> time features (B, T or 1, width) and block modulation (B, T or 1, 6, width)."""
@@ -143,6 +160,40 @@ class SanaWMTransformer(nn.Module):
         time, modulation = self.embed_timestep(timestep)
         for block in self.blocks:
             tokens = run_block(block, tokens, modulation, context)
+        return self._velocity(tokens, time, context)
+
+    def advance(
+        self, x: Tensor, timestep: Tensor, context: BlockContext, history: History | None
+    ) -> tuple[Tensor, History | None]:
+        """Velocity of the next frames x (B, C, n, H, W) of a video whose past is `history`, None at its beginning.
+
+        Also the past with those chunks in it that `context.visibility` saves; without any it is `history` as it was.
+
+        Raises:
+            InputError: the frames of the context do not follow those of the history.
+        """
+        visibility = context.visibility
+        frames, chunks = (0, 0) if history is None else (history.frames, history.chunks)
+        if (visibility.first_frame, visibility.first_chunk) != (frames, chunks):
+            raise InputError(
+                f"the call begins at chunk {visibility.first_chunk}, frame {visibility.first_frame}; the history ends "
+                f"before chunk {chunks}, frame {frames}."
+            )
+        tokens = self.x_embedder(x)
+        time, modulation = self.embed_timestep(timestep)
+        states = []
+        for number, block in enumerate(self.blocks):
+            past = None if history is None else history.blocks[number]
+            tokens, state = block.advance(tokens, modulation, context, past)
+            if state is not None:
+                states.append(state)
+        velocity = self._velocity(tokens, time, context)
+        if not visibility.saved:
+            return velocity, history
+        frames += visibility.saved_frames(x.shape[2])
+        return velocity, History(tuple(states), frames, chunks + visibility.saved)
+
+    def _velocity(self, tokens: Tensor, time: Tensor, context: BlockContext) -> Tensor:
         velocity = self.final_layer(tokens, time)
         return velocity.permute(0, 3, 1, 2).unflatten(-1, context.size[1:])
 
@@ -155,6 +206,7 @@ class SanaWMTransformer(nn.Module):
         camera_conditions: Tensor | None = None,
         chunk_plucker: Tensor | None = None,
         run_block: RunBlock = Block.__call__,
+        visibility: Visibility = WHOLE,
     ) -> Tensor:
         """Velocity dx/dsigma = noise - data.
 
@@ -165,12 +217,13 @@ class SanaWMTransformer(nn.Module):
             camera_conditions: (B, T, 20) camera-to-world rows and intrinsics in latent pixels, or None.
             chunk_plucker: (B, 6 * temporal_stride, T, H, W), or None.
             run_block: as of :meth:`denoise`; :func:`checkpointed` is one.
+            visibility: with the starts of chunks, the model is chunk-causal.
 
         Returns:
             (B, C, T, H, W).
         """
         size = (x.shape[2], x.shape[3], x.shape[4])
-        context = self.condition(size, y, mask, camera_conditions, chunk_plucker)
+        context = self.condition(size, y, mask, camera_conditions, chunk_plucker, visibility)
         return self.denoise(x, timestep, context, run_block)
 
 

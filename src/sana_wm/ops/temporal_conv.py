@@ -1,6 +1,8 @@
-"""Convolutions along latent time (spec 10, sections 6.2 and 10)."""
+"""Convolutions along latent time (spec 10, sections 6.2 and 10; in chunks spec 20, sections 2.1 and 2.4)."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +29,49 @@ def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
         future = F.pad(x[:, offset:], (0, 0, 0, 0, 0, offset))
         out = out + (past + future) * tap
     return out
+
+
+def chunked_short_conv(x: Tensor, weight: Tensor, same_chunk: Callable[[int], Tensor], tail: Tensor) -> Tensor:
+    """The same filter where frames see no later chunk: the mirrored half stops at the end of its chunk (spec 20, 2.1).
+
+    Args:
+        x: (B, T, S, C).
+        weight: (C, 1, K); the last tap meets the current frame.
+        same_chunk: for an offset o, (T - o,) whether frame t + o lies in the chunk of frame t.
+        tail: (B, K - 1, S, C), the frames before; zeros before the first frame of a video.
+    """
+    taps = weight[:, 0].unbind(-1)
+    frames, reach = x.shape[1], len(taps) - 1
+    seen = torch.cat([tail.to(x.dtype), x], 1)
+    out = x * taps[-1]
+    for offset in range(1, reach + 1):
+        out = out + seen[:, reach - offset : reach - offset + frames] * taps[-1 - offset]
+        if offset < frames:
+            inside = same_chunk(offset)[:, None, None]
+            future = torch.where(inside, x[:, offset:], torch.zeros((), dtype=x.dtype, device=x.device))
+            out = out + F.pad(future, (0, 0, 0, 0, 0, offset)) * taps[-1 - offset]
+    return out
+
+
+def last_frames(x: Tensor, tail: Tensor) -> Tensor:
+    """The tail after frames x (B,T,S,C): as many of the last frames of what was before and x as `tail` has."""
+    count = tail.shape[1]
+    return torch.cat([tail.to(x.dtype), x[:, -count:]], 1)[:, -count:].contiguous()
+
+
+def chunked_temporal_residual(x: Tensor, weight: Tensor, same_chunk: Callable[[int], Tensor], tail: Tensor) -> Tensor:
+    """x + the dense three-frame convolution, whose last tap stops at the end of a chunk (spec 20, section 2.4).
+
+    Args:
+        x: (B, T, S, C).
+        weight: (C, C, 3, 1), taps for the frame before, the frame itself and the frame after.
+        same_chunk: as of :func:`chunked_short_conv`.
+        tail: (B, 1, S, C), the frame before; zeros before the first frame of a video.
+    """
+    before = torch.cat([tail.to(x.dtype), x[:, :-1]], 1)
+    nothing = torch.zeros((), dtype=x.dtype, device=x.device)
+    after = F.pad(torch.where(same_chunk(1)[:, None, None], x[:, 1:], nothing), (0, 0, 0, 0, 0, 1))
+    return x + F.linear(torch.cat([before, x, after], dim=-1), _three_taps(weight))
 
 
 def temporal_residual(x: Tensor, weight: Tensor) -> Tensor:
@@ -56,5 +101,9 @@ def temporal_mix(x: Tensor, weight: Tensor) -> Tensor:
     """
     before = F.pad(x[:, :-1], (0, 0, 0, 0, 1, 0))
     after = F.pad(x[:, 1:], (0, 0, 0, 0, 0, 1))
-    taps = weight[..., 0].permute(0, 2, 1).flatten(1)  # (C_out, 3*C), one product instead of three
-    return F.linear(torch.cat([before, x, after], dim=-1), taps)
+    return F.linear(torch.cat([before, x, after], dim=-1), _three_taps(weight))
+
+
+def _three_taps(weight: Tensor) -> Tensor:
+    """(C_out, 3*C): one product instead of three."""
+    return weight[..., 0].permute(0, 2, 1).flatten(1)

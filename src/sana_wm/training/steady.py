@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sana_wm.models.context import BlockContext
 from sana_wm.models.frame_gdn import FrameGatedDeltaNet
+from sana_wm.models.history import GdnMemory
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.ops.gated_delta import write_terms
 
@@ -74,13 +75,14 @@ def watch_growth(transformer: SanaWMTransformer) -> Iterator[Growth]:
         assert isinstance(attention, FrameGatedDeltaNet)
         u: Tensor = inputs[0]
         context: BlockContext = inputs[1]
+        past: GdnMemory | None = inputs[2]
         with torch.no_grad():
             beta, decay = attention.gates(u)
-            _, keys, _, _, rotated = attention.main_features(u, context)
+            _, keys, _, _, rotated = attention.main_features(u, context, past)
             growth.note(index, "main", keys, beta, decay)
             growth.note(index, "main", rotated, beta, decay)
             if context.rays is not None:
-                _, moved, _, discounted = attention.camera_writes(u, context.rays, beta)
+                _, moved, _, discounted = attention.camera_writes(u, context.rays, beta, context, past)
                 growth.note(index, "camera", moved, discounted, decay)
 
     handles = []
