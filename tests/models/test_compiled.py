@@ -6,15 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sana_wm.models.config import TransformerConfig
 from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer
+from sana_wm.training.recipe import load_recipe
 from tests.models.small import cameras, trained
 
-# The sizes of `claims.yaml`, at which one pass in sixteen had garbage in the gradient of the latents' embedding.
-CONFIG = TransformerConfig(
-    depth=2, width=256, num_heads=4, in_channels=96, caption_channels=16, caption_tokens=8, softmax_every_n=2,
-    mlp_ratio=2.5, truncate_timesteps=False,
-)  # fmt: skip
+# As in the run where one pass in sixteen had garbage in the gradient of the latents' embedding.
+CONFIG = load_recipe("claims", []).world.model
 BATCH, FRAMES, HEIGHT, WIDTH = 16, 11, 12, 20
 PASSES = 30
 
@@ -28,8 +25,10 @@ def gradients(model: SanaWMTransformer, run_block: RunBlock) -> dict[str, Tensor
 
     model.zero_grad(set_to_none=True)
     given = (x.cuda() for x in cameras(BATCH, FRAMES, HEIGHT, WIDTH))
-    y, mask = draw(BATCH, 1, 8, 16), torch.ones(BATCH, 8, device="cuda")
-    x, level = draw(BATCH, 96, FRAMES, HEIGHT, WIDTH), torch.full((BATCH, 1, FRAMES), 500.0, device="cuda")
+    tokens = CONFIG.caption_tokens
+    y, mask = draw(BATCH, 1, tokens, CONFIG.caption_channels), torch.ones(BATCH, tokens, device="cuda")
+    x = draw(BATCH, CONFIG.in_channels, FRAMES, HEIGHT, WIDTH)
+    level = torch.full((BATCH, 1, FRAMES), 500.0, device="cuda")
     with torch.autocast("cuda", torch.bfloat16):
         context = model.condition((FRAMES, HEIGHT, WIDTH), y, mask, *given)
         loss = model.denoise(x, level, context, run_block).float().square().mean()

@@ -181,6 +181,9 @@ def test_what_does_not_fit_together_is_refused(model: SanaWMTransformer) -> None
     _, without = stream(model, blind, [0, 4])
     with pytest.raises(InputError, match="made without cameras"):
         call(model, given, slice(4, 6), Visibility((0,), 1, 4), without[1])
+    open_model = trained(replace(CONFIG, masked_softmax=False)).double()
+    with pytest.raises(InputError, match="it cannot stream"):
+        call(open_model, given, slice(0, 4), Visibility(saved=1), None)
     with pytest.raises(InputError, match=r"chunk starts are \[0, 4\]; they must stay below the 3"):
         model(*inputs(1, 3).to(torch.float64).all(), visibility=Visibility((0, 4)))
     with pytest.raises(InputError, match="must rise strictly from 0"):

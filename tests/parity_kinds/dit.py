@@ -84,7 +84,7 @@ def gdn(fixture: Fixture) -> Iterator[Check]:
     assert camera.rays is not None
     u = frames_of(t["in.x"], c)
     beta, decay = attn.gates(u)
-    features = attn.camera_features(u, camera.rays)
+    features = attn.camera_features(u, camera, camera.rays)
     camera_read = attn.branches(u, camera).camera
     assert camera_read is not None
     cam_beta = attn.discounted_beta(beta, features.inflation)

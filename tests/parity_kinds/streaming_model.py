@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from sana_wm.ops.norm import rms_norm
 from sana_wm.ops.rotary import rotate_pairs
 from sana_wm.ops.temporal_conv import chunked_short_conv, last_frames
 from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
-from tests.parity_kinds.dit import load
+from tests.parity_kinds.dit import load, unit_context
 
 WEIGHTS = "streaming_model_weights.safetensors"
 PADDED_SCALE = 128**-0.5
@@ -52,7 +53,8 @@ def _convolutions(fixture: Fixture) -> Iterator[Check]:
     x = t["in.conv.x"].unflatten(1, (c["T"], height * width))
     sees = Visibility(tuple(t["in.chunk_starts"].tolist()), saved=len(t["in.chunk_starts"]))
     nothing = x.new_zeros(len(x), kernel - 1, *x.shape[2:])
-    y = chunked_short_conv(x, t["weights.conv.weight"], lambda o: sees.same_chunk(o, c["T"], x.device), nothing)
+    chunk = sees.chunk_of_frames(c["T"], x.device)
+    y = chunked_short_conv(x, t["weights.conv.weight"], chunk, nothing)
     yield Check("out.conv.y", y.flatten(1, 2), t["out.conv.y"], 2e-6)
     tail = last_frames(x, nothing).transpose(1, 2).flatten(0, 1)  # (B*S, K-1, C)
     yield Check("out.conv.tail", tail, t["out.conv.tail"], 2e-6)
@@ -60,7 +62,7 @@ def _convolutions(fixture: Fixture) -> Iterator[Check]:
     sizes = SimpleNamespace(width=c["channels"], mlp_hidden=weights["point_conv.conv.weight"].shape[1])
     mlp = FeedForward(sizes)  # type: ignore[arg-type]  # a whole configuration needs heads, which 6 channels do not make
     load(mlp, weights)
-    y, tail = mlp.advance(x, height, width, sees, None)
+    y, tail = mlp.advance(x, replace(unit_context(c, None, c["head_dim"]), visibility=sees, chunk=chunk), None)
     assert tail is not None
     yield Check("out.ffn.y", y.flatten(1, 2), t["out.ffn.y"], 2e-6)
     yield Check("out.ffn.tail", tail.permute(0, 3, 1, 2), t["out.ffn.tail"], 2e-6)

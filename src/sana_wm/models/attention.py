@@ -16,7 +16,6 @@ from sana_wm.ops.pointwise import output_gate
 
 QK_NORM_EPS = 1e-5
 
-
 Memory = TypeVar("Memory")
 
 
@@ -56,9 +55,7 @@ class DualBranchAttention(nn.Module, ABC, Generic[Memory]):
     def branches(self, u: Tensor, context: BlockContext, past: Memory | None = None) -> Branches[Memory]:
         """What both branches read, given what was remembered of earlier calls."""
 
-    def forward(
-        self, u: Tensor, context: BlockContext, past: Memory | None = None
-    ) -> tuple[Tensor, Memory | None]:
+    def forward(self, u: Tensor, context: BlockContext, past: Memory | None = None) -> tuple[Tensor, Memory | None]:
         """u: modulated tokens (B, T, S, width). Also what is to be remembered, if the call saves anything."""
         read = self.branches(u, context, past)
         camera = None if read.camera is None else self.out_proj_cam(read.camera.to(u.dtype))

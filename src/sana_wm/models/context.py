@@ -57,7 +57,7 @@ class BlockContext:
         caption_bias: (B, 1, 1, L) added to the logits of the caption, None if every token counts.
         plucker: Plücker maps, None without them.
         visibility: which frames see which; by default all see all.
-        keep: (B, T), 0 at first frames of chunks; None where all frames see each other.
+        chunk: (T,) the chunk of every frame, None for a single one.
     """
 
     size: tuple[int, int, int]
@@ -68,4 +68,9 @@ class BlockContext:
     caption_bias: Tensor | None
     plucker: PluckerTokens | None
     visibility: Visibility = WHOLE
-    keep: Tensor | None = None
+    chunk: Tensor | None = None
+
+    @property
+    def saved_frames(self) -> int:
+        """How many frames of the call become part of the past."""
+        return self.visibility.saved_frames(self.size[0])

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sana_wm.models.config import TransformerConfig
-from sana_wm.models.visibility import Visibility
+from sana_wm.models.context import BlockContext
 from sana_wm.ops.depthwise_conv import glu_depthwise_conv
 from sana_wm.ops.temporal_conv import chunked_temporal_residual, last_frames, temporal_residual
 
@@ -52,17 +52,13 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         return self.t_conv(self.spatial(x, height, width))
 
-    def advance(
-        self, x: Tensor, height: int, width: int, visibility: Visibility, past: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Under a visibility and after the tail `past` (B,1,S,C); the tail after what is saved, None if nothing is."""
-        if visibility.whole and past is None and not visibility.saved:
+    def advance(self, x: Tensor, context: BlockContext, past: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """After the tail `past` (B,1,S,C); also the tail after what the call saves, None if that is nothing."""
+        _, height, width = context.size
+        saved = context.saved_frames
+        if context.chunk is None and past is None and not saved:
             return self.forward(x, height, width), None
         mixed = self.spatial(x, height, width)
-        frames = mixed.shape[1]
         tail = torch.zeros_like(mixed[:, :1]) if past is None else past
-        saved = visibility.saved_frames(frames)
-        out = chunked_temporal_residual(
-            mixed, self.t_conv.weight, lambda o: visibility.same_chunk(o, frames, mixed.device), tail
-        )
+        out = chunked_temporal_residual(mixed, self.t_conv.weight, context.chunk, tail)
         return out, last_frames(mixed[:, :saved], tail) if saved else None

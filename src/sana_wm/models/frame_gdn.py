@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,6 @@ from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
 from sana_wm.models.history import GdnMemory
-from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.ops.gated_delta import FinalStates
 from sana_wm.ops.gated_delta_fused import gated_delta
 from sana_wm.ops.prepare import Norm, Prepared, Turn, energy_growth, prepare_heads, split_heads
@@ -29,13 +29,44 @@ class ShortConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(width, 1, kernel))
 
 
+class MainFeatures(NamedTuple):
+    """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) each; and the tail of the filter on the keys after what
+    the call saves, None if that is nothing."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    q_rotated: Tensor
+    k_rotated: Tensor
+    key_tail: Tensor | None
+
+
 class CameraFeatures(NamedTuple):
-    """Camera branch after the ray transforms: q, k, v (B,N,h,D) and the growth of |k|^2 in it, (B,N,h)."""
+    """Camera branch after the ray transforms: q, k, v (B,N,h,D), the growth of |k|^2 in it, (B,N,h), and the tail."""
 
     q: Tensor
     k: Tensor
     v: Tensor
     inflation: Tensor
+    key_tail: Tensor | None
+
+
+class CameraWrites(NamedTuple):
+    """q, k, v of the camera branch, (B,h,T,S,D) each, its own beta (B,h,T,S), and the tail."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    beta: Tensor
+    key_tail: Tensor | None
+
+
+class Read(NamedTuple):
+    """What a branch read, (B,T,S,width); the states after what the call saves, None if that is nothing; the tail."""
+
+    tokens: Tensor
+    end: FinalStates | None
+    key_tail: Tensor | None
 
 
 class FrameGatedDeltaNet(DualBranchAttention[GdnMemory]):
@@ -62,107 +93,86 @@ class FrameGatedDeltaNet(DualBranchAttention[GdnMemory]):
 
     def branches(self, u: Tensor, context: BlockContext, past: GdnMemory | None = None) -> Branches[GdnMemory]:
         beta, decay = self.gates(u)  # shared by the branches
-        camera = camera_state = None
-        if context.rays is not None:
-            q, k, v, discounted = self.camera_writes(u, context.rays, beta, context, past)
-            start = None if past is None or past.camera is None else FinalStates(past.camera, None)
-            read, camera_state = _scanned(context, Writes(q, k, v, discounted, decay), start)
-            camera = prepare_heads(_to_tokens(read), self.num_heads, None, context.rays.output).turned
-            camera = camera.flatten(-2).unflatten(1, u.shape[1:3])
-        q, k, v, q_rotated, k_rotated = self.main_features(u, context, past)
-        start = None if past is None else FinalStates(past.state, past.z)
-        out, state = _scanned(context, Writes(q_rotated, k_rotated, v, beta, decay, q, k), start)
-        memory = None if state is None else self._memory(u, context, past, state, camera_state)
-        return Branches(_to_tokens(out).to(u.dtype), camera, memory)
+        # One after the other: what the first needed is gone before the second begins.
+        camera = None if context.rays is None else self._camera_branch(u, context, context.rays, beta, decay, past)
+        main = self._main_branch(u, context, beta, decay, past)
+        memory = None
+        if main.end is not None and main.end.z is not None and main.key_tail is not None:
+            memory = GdnMemory(main.end.state, main.end.z, main.key_tail)
+            if camera is not None and camera.end is not None:
+                memory = replace(memory, camera=camera.end.state, camera_key_tail=camera.key_tail)
+        return Branches(main.tokens, None if camera is None else camera.tokens, memory)
 
-    def _memory(
-        self,
-        u: Tensor,
-        context: BlockContext,
-        past: GdnMemory | None,
-        state: FinalStates,
-        camera_state: FinalStates | None,
-    ) -> GdnMemory:
-        """What is left of the saved frames of u."""
-        saved = u[:, : context.visibility.saved_frames(u.shape[1])]
-        kernel = self.conv_k.weight.shape[-1]
-        # Only the last frames can be in the tail, so only they are projected once more.
-        last = saved[:, -(kernel - 1) :] if kernel > 1 else saved[:, :0]
-        _, key_weight, _ = self.qkv.weight.chunk(3)
-        key_tail = last_frames(F.linear(last, key_weight), self._tail(u, None if past is None else past.key_tail))
-        assert state.z is not None
-        if camera_state is None:
-            return GdnMemory(state.state, state.z, key_tail)
-        before = self._tail(u, None if past is None else past.camera_key_tail)
-        return GdnMemory(state.state, state.z, key_tail, camera_state.state, last_frames(self.k_proj_cam(last), before))
+    def _main_branch(
+        self, u: Tensor, context: BlockContext, beta: Tensor, decay: Tensor, past: GdnMemory | None
+    ) -> Read:
+        f = self.main_features(u, context, past)
+        writes = Writes(f.q_rotated, f.k_rotated, f.v, beta, decay, f.q, f.k)
+        out, end = _scanned(context, writes, None if past is None else FinalStates(past.state, past.z))
+        return Read(_to_tokens(out).to(u.dtype), end, f.key_tail)
 
-    def _tail(self, u: Tensor, past: Tensor | None) -> Tensor:
-        """The frames before a call that the filter on the keys reaches; zeros before the first."""
-        shape = (u.shape[0], self.conv_k.weight.shape[-1] - 1, *u.shape[2:])
-        return u.new_zeros(shape) if past is None else past
-
-    def main_features(
-        self, u: Tensor, context: BlockContext, past: GdnMemory | None = None
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v and rotated q, k of the main branch, (B,h,T,S,D) each."""
+    def main_features(self, u: Tensor, context: BlockContext, past: GdnMemory | None = None) -> MainFeatures:
         q, k, v = self.qkv(u).chunk(3, dim=-1)
         turn = Turn(context.cos, context.sin)
         queries = prepare_heads(q, self.num_heads, self._query_norm(self.q_norm), turn)
-        tail = None if past is None else past.key_tail
-        keys = self._keys(k, self.k_norm, self.conv_k, turn, context.visibility, tail)
+        before = None if past is None else past.key_tail
+        keys, tail = self._keys(k, self.k_norm, self.conv_k, turn, context, before)
         found = (queries.normed, keys.normed, split_heads(v, self.num_heads), queries.turned, keys.turned)
         q, k, v, q_rotated, k_rotated = (_by_frame(x, u.shape[1]) for x in found)
-        return q, k, v, q_rotated, k_rotated
+        return MainFeatures(q, k, v, q_rotated, k_rotated, tail)
 
     def camera_features(
-        self, u: Tensor, rays: RayFrames, visibility: Visibility = WHOLE, past: GdnMemory | None = None
+        self, u: Tensor, context: BlockContext, rays: RayFrames, past: GdnMemory | None = None
     ) -> CameraFeatures:
         heads = self.num_heads
         q = prepare_heads(self.q_proj_cam(u), heads, self._query_norm(self.q_norm_cam), rays.query).turned
-        tail = past.camera_key_tail if past is not None and self.camera_conv_left_context else None
+        before = past.camera_key_tail if past is not None and self.camera_conv_left_context else None
         k = self.k_proj_cam(u)
-        keys = self._keys(k, self.k_norm_cam, self.conv_k_cam, rays.key_value, visibility, tail)
+        keys, tail = self._keys(k, self.k_norm_cam, self.conv_k_cam, rays.key_value, context, before)
         v = prepare_heads(self.v_proj_cam(u), heads, None, rays.key_value).turned
-        return CameraFeatures(q, keys.turned, v, energy_growth(keys))
+        return CameraFeatures(q, keys.turned, v, energy_growth(keys), tail)
 
     def discounted_beta(self, beta: Tensor, inflation: Tensor) -> Tensor:
         """A frame's beta (B,h,T,S) over the mean growth of its keys, so that moved keys do not overwrite the state."""
         mean_inflation = inflation.unflatten(1, beta.shape[2:]).mean(2).permute(0, 2, 1)
         return beta / mean_inflation.clamp_min(1.0)[..., None]
 
+    def _camera_branch(
+        self, u: Tensor, context: BlockContext, rays: RayFrames, beta: Tensor, decay: Tensor, past: GdnMemory | None
+    ) -> Read:
+        f = self.camera_writes(u, context, rays, beta, past)
+        start = None if past is None or past.camera is None else FinalStates(past.camera, None)
+        out, end = _scanned(context, Writes(f.q, f.k, f.v, f.beta, decay), start)
+        moved = prepare_heads(_to_tokens(out), self.num_heads, None, rays.output).turned
+        return Read(moved.flatten(-2).unflatten(1, u.shape[1:3]), end, f.key_tail)
+
     def camera_writes(
-        self,
-        u: Tensor,
-        rays: RayFrames,
-        beta: Tensor,
-        context: BlockContext | None = None,
-        past: GdnMemory | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """q, k, v of the camera branch, (B,h,T,S,D) each, and its own beta (B,h,T,S)."""
-        visibility = WHOLE if context is None else context.visibility
-        features = self.camera_features(u, rays, visibility, past)
+        self, u: Tensor, context: BlockContext, rays: RayFrames, beta: Tensor, past: GdnMemory | None = None
+    ) -> CameraWrites:
+        features = self.camera_features(u, context, rays, past)
         q, k, v = (_by_frame(x, u.shape[1]) for x in features[:3])
-        return q, k, v, self.discounted_beta(beta, features.inflation)
+        return CameraWrites(q, k, v, self.discounted_beta(beta, features.inflation), features.key_tail)
 
     def _query_norm(self, norm: RMSNorm) -> Norm:
         return Norm(norm.weight, norm.eps, relu=True)
 
     def _keys(
-        self, k: Tensor, norm: RMSNorm, conv: ShortConv, turn: Turn, visibility: Visibility, tail: Tensor | None
-    ) -> Prepared:
-        """Filter, norm, ReLU and heads of projected keys k (B,T,S,C).
+        self, k: Tensor, norm: RMSNorm, conv: ShortConv, turn: Turn, context: BlockContext, past: Tensor | None
+    ) -> tuple[Prepared, Tensor | None]:
+        """Filter, norm, ReLU and heads of projected keys k (B,T,S,C), and the filter's tail after what the call saves.
 
         Scaled by (D * S)^-1/2, which keeps the write matrix of a whole frame below 1, or less for comparison.
         """
-        taps: Tensor | None = conv.weight
-        if not visibility.whole or tail is not None:
-            frames = k.shape[1]
-            before = self._tail(k, tail)
-            k = chunked_short_conv(k, conv.weight, lambda o: visibility.same_chunk(o, frames, k.device), before)
-            taps = None
         head_dim, tokens = k.shape[-1] // self.num_heads, k.shape[2]
         scale = {"frame": head_dim * tokens, "head": head_dim, "none": 1}[self.key_scale] ** -0.5
-        return prepare_heads(k, self.num_heads, Norm(norm.weight, norm.eps, taps=taps, relu=True, scale=scale), turn)
+        taps: Tensor | None = conv.weight
+        tail = None
+        if context.chunk is not None or past is not None or context.saved_frames:
+            before = k.new_zeros(k.shape[0], conv.weight.shape[-1] - 1, *k.shape[2:]) if past is None else past
+            tail = last_frames(k[:, : context.saved_frames], before) if context.saved_frames else None
+            k, taps = chunked_short_conv(k, conv.weight, context.chunk, before), None
+        prepared = prepare_heads(k, self.num_heads, Norm(norm.weight, norm.eps, taps, relu=True, scale=scale), turn)
+        return prepared, tail
 
 
 class Writes(NamedTuple):
@@ -185,8 +195,11 @@ class Writes(NamedTuple):
 
 def _scanned(context: BlockContext, writes: Writes, start: FinalStates | None) -> tuple[Tensor, FinalStates | None]:
     """What all frames read, and the states after the saved ones."""
-    frames, keep = writes.decay.shape[-1], context.keep
-    saved = context.visibility.saved_frames(frames)
+    batch, frames, saved = len(writes.decay), writes.decay.shape[-1], context.saved_frames
+    keep = None
+    if context.chunk is not None:  # no earlier frame sees the first one of a chunk, nor what comes after that
+        same = (context.chunk[1:] == context.chunk[:-1]).float()
+        keep = F.pad(same, (1, 0)).expand(batch, -1)
     if saved in (0, frames):
         out, end = writes.read(keep, start)
         return out, end if saved else None

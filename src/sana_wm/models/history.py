@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sana_wm.errors import InputError
@@ -113,11 +112,7 @@ class History:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> History:
         """With every tensor changed, to move it or to take only some rows of the batch."""
-        changed = {name: change(x) for name, x in self.tensors().items()}
-        return replace(self, blocks=History.of(changed, self.frames, self.chunks).blocks)
-
-    def to(self, device: torch.device | str) -> History:
-        return self.map(lambda x: x.to(device))
+        return History.of({name: change(x) for name, x in self.tensors().items()}, self.frames, self.chunks)
 
     @property
     def nbytes(self) -> int:

@@ -33,23 +33,35 @@ class SoftmaxAttention(DualBranchAttention[SoftmaxMemory]):
         self.masked = config.masked_softmax
 
     def branches(self, u: Tensor, context: BlockContext, past: SoftmaxMemory | None = None) -> Branches[SoftmaxMemory]:
-        heads, turn = self.num_heads, Turn(context.cos, context.sin)
-        q, k, v = self.qkv(u).chunk(3, dim=-1)
-        q, k = (self._turned(x, norm, turn).to(v.dtype) for x, norm in ((q, self.q_norm), (k, self.k_norm)))
-        v = split_heads(v, heads)
-        main = Reading(q, k, v, self.scale_main)
-        chunks = _chunks_of(u, context.visibility if self.masked else WHOLE)
+        sees = context.visibility
+        if not self.masked:
+            if past is not None or sees.saved:
+                raise InputError("this model's softmax blocks see a whole call (masked_softmax); it cannot stream.")
+            sees = WHOLE
+        chunks = _chunks_of(u, sees)
+        saved = chunks[: sees.saved]
         earlier = {} if past is None else past.chunks
-        found = main.read(chunks, {i: (c.keys, c.values) for i, c in earlier.items()})
-        camera = moved = None
+        # One after the other: what the first needed is gone before the second begins.
+        main, kept = self._main(u, context).read(chunks, {i: (c.keys, c.values) for i, c in earlier.items()}, saved)
+        main = main.flatten(-2).unflatten(1, u.shape[1:3]).to(u.dtype)
+        camera: Tensor | None = None
+        moved: dict[int, KeysValues] = {}
         if context.rays is not None:
-            moved = self._camera(u, context.rays)
             theirs = {i: (_there(c.camera_keys), _there(c.camera_values)) for i, c in earlier.items()}
-            read = moved.read(chunks, theirs).flatten(-2).unflatten(1, u.shape[1:3])
-            camera = prepare_heads(read, heads, None, context.rays.output).turned
+            camera, moved = self._camera(u, context.rays).read(chunks, theirs, saved)
             camera = camera.flatten(-2).unflatten(1, u.shape[1:3])
-        memory = self._memory(chunks[: context.visibility.saved], main, moved, past, context.visibility)
-        return Branches(found.flatten(-2).unflatten(1, u.shape[1:3]).to(u.dtype), camera, memory)
+            camera = prepare_heads(camera, self.num_heads, None, context.rays.output).turned
+            camera = camera.flatten(-2).unflatten(1, u.shape[1:3])
+        if not saved:
+            return Branches(main, camera, None)
+        new = {number: ChunkKeys(*kept[number], *moved.get(number, ())) for number in kept}
+        return Branches(main, camera, (past or SoftmaxMemory({})).with_chunks(new, sees))
+
+    def _main(self, u: Tensor, context: BlockContext) -> Reading:
+        q, k, v = self.qkv(u).chunk(3, dim=-1)
+        turn = Turn(context.cos, context.sin)
+        q, k = self._turned(q, self.q_norm, turn).to(v.dtype), self._turned(k, self.k_norm, turn).to(v.dtype)
+        return Reading(q, k, split_heads(v, self.num_heads), self.scale_main)
 
     def _camera(self, u: Tensor, rays: RayFrames) -> Reading:
         v = self.v_proj_cam(u)
@@ -57,28 +69,12 @@ class SoftmaxAttention(DualBranchAttention[SoftmaxMemory]):
         k = self._turned(self.k_proj_cam(u), self.k_norm_cam, rays.key_value).to(v.dtype)
         return Reading(q, k, prepare_heads(v, self.num_heads, None, rays.key_value).turned.to(v.dtype), self.scale_cam)
 
-    def _memory(
-        self,
-        saved: list[ChunkSpan],
-        main: Reading,
-        camera: Reading | None,
-        past: SoftmaxMemory | None,
-        visibility: Visibility,
-    ) -> SoftmaxMemory | None:
-        if not saved:
-            return None
-        # Copies: a view would keep the rest of the call alive.
-        new = {
-            span.number: ChunkKeys(
-                *(x[:, span.tokens].clone() for x in (main.k, main.v)),
-                *(x[:, span.tokens].clone() for x in ((camera.k, camera.v) if camera is not None else ())),
-            )
-            for span in saved
-        }
-        return (past or SoftmaxMemory({})).with_chunks(new, visibility)
-
     def _turned(self, x: Tensor, norm: RMSNorm, turn: Turn) -> Tensor:
         return prepare_heads(x, self.num_heads, Norm(norm.weight, norm.eps), turn).turned
+
+
+KeysValues = tuple[Tensor, Tensor]
+"""(B,n*S,h,D) each."""
 
 
 class ChunkSpan(NamedTuple):
@@ -107,17 +103,23 @@ class Reading(NamedTuple):
     v: Tensor
     scale: float
 
-    def read(self, chunks: list[ChunkSpan], past: dict[int, tuple[Tensor, Tensor]]) -> Tensor:
-        """(B,N,h,D): every chunk reads the keys and values of those it sees, of earlier calls and of this one."""
-        if len(chunks) == 1 and not past:
-            return softmax_attention(self.q, self.k, self.v, scale=self.scale)
+    def read(
+        self, chunks: list[ChunkSpan], past: dict[int, KeysValues], saved: list[ChunkSpan]
+    ) -> tuple[Tensor, dict[int, KeysValues]]:
+        """(B,N,h,D): every chunk reads the keys and values of those it sees, of earlier calls and of this one.
+
+        Also copies of the keys and values of the `saved` ones: views would keep the rest of the call alive.
+        """
         here = {span.number: (self.k[:, span.tokens], self.v[:, span.tokens]) for span in chunks}
+        kept = {span.number: (here[span.number][0].clone(), here[span.number][1].clone()) for span in saved}
+        if len(chunks) == 1 and not past:
+            return softmax_attention(self.q, self.k, self.v, scale=self.scale), kept
         found = []
         for span in chunks:
             seen = [past[i] if i in past else here[i] for i in span.sees]
             k, v = (torch.cat(parts, 1) for parts in zip(*seen, strict=True))
             found.append(softmax_attention(self.q[:, span.tokens], k, v, scale=self.scale))
-        return torch.cat(found, 1)
+        return torch.cat(found, 1), kept
 
 
 def _there(x: Tensor | None) -> Tensor:

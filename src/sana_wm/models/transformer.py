@@ -50,8 +50,7 @@ class Block(nn.Module):
     def advance(
         self, x: Tensor, modulation: Tensor, context: BlockContext, past: BlockState | None
     ) -> tuple[Tensor, BlockState | None]:
-        """The same after a past, and the state after the frames that `context.visibility` saves, None if it saves none.
-        """
+        """The same after a past, and the state after what `context.visibility` saves, None if that is nothing."""
         table = (self.scale_shift_table + modulation)[:, :, None]  # one row a frame, shared by its tokens
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(-2)
         plucker = None if context.plucker is None else context.plucker.through(self.plucker_proj)
@@ -59,9 +58,7 @@ class Block(nn.Module):
         mixed, memory = self.attn(modulate(x, shift1, scale1), context, remembered)
         x = gated_residual(x, gate1, mixed, plucker)
         x, u = residual_modulate(x, self.cross_attn(x, context), shift2, scale2)
-        _, height, width = context.size
-        before = None if past is None else past.feed_forward_tail
-        fed, tail = self.mlp.advance(u, height, width, context.visibility, before)
+        fed, tail = self.mlp.advance(u, context, None if past is None else past.feed_forward_tail)
         state = None if memory is None or tail is None else BlockState(memory, tail)
         return gated_residual(x, gate2, fed), state
 
@@ -141,8 +138,8 @@ class SanaWMTransformer(nn.Module):
         bias = None if mask is None else ((1 - mask.float()) * MASKED_LOGIT)[:, None, None]
         if chunk_plucker is not None and "plucker" in self.config.camera_paths:
             plucker = PluckerTokens.of(chunk_plucker, self.plucker_embedder)
-        keep = visibility.keep(len(y), frames, device)
-        return BlockContext(size, cos, sin, rays, caption, bias, plucker, visibility, keep)
+        chunk = visibility.chunk_of_frames(frames, device)
+        return BlockContext(size, cos, sin, rays, caption, bias, plucker, visibility, chunk)
 
     def embed_timestep(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) or (B, 1, T) -> time features (B, T or 1, width) and block modulation (B, T or 1, 6, width)."""

@@ -56,19 +56,13 @@ class Visibility:
         """Indices in the whole video of the chunks that chunk `chunk` of the whole video reads, itself last."""
         return [*visible_chunks(chunk, self.window, self.sink), chunk]
 
-    def keep(self, batch: int, frames: int, device: torch.device) -> Tensor | None:
-        """(B, T), 0 at first frames of chunks: no earlier frame sees them or what follows. None for a single chunk."""
+    def chunk_of_frames(self, frames: int, device: torch.device) -> Tensor | None:
+        """(T,) the chunk of every frame of a call, from 0; None for a single chunk."""
         if self.whole:
             return None
-        keep = torch.ones(batch, frames, device=device)
-        keep[:, [first for first, _ in self.bounds(frames)]] = 0.0
-        return keep
+        lengths = [b - a for a, b in self.bounds(frames)]
+        return torch.tensor([chunk for chunk, length in enumerate(lengths) for _ in range(length)], device=device)
 
-    def same_chunk(self, offset: int, frames: int, device: torch.device) -> Tensor:
-        """(T - offset,) whether frame t + offset lies in the chunk of frame t."""
-        starts = torch.tensor(self.starts, device=device)
-        chunk = torch.bucketize(torch.arange(frames, device=device), starts, right=True)
-        return chunk[offset:] == chunk[: frames - offset]
 
 
 WHOLE = Visibility()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,13 +29,13 @@ def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
-def chunked_short_conv(x: Tensor, weight: Tensor, same_chunk: Callable[[int], Tensor], tail: Tensor) -> Tensor:
+def chunked_short_conv(x: Tensor, weight: Tensor, chunk: Tensor | None, tail: Tensor) -> Tensor:
     """The same filter where frames see no later chunk: the mirrored half stops at the end of its chunk (spec 20, 2.1).
 
     Args:
         x: (B, T, S, C).
         weight: (C, 1, K); the last tap meets the current frame.
-        same_chunk: for an offset o, (T - o,) whether frame t + o lies in the chunk of frame t.
+        chunk: (T,) which chunk a frame lies in, None for a single one.
         tail: (B, K - 1, S, C), the frames before; zeros before the first frame of a video.
     """
     taps = weight[:, 0].unbind(-1)
@@ -47,10 +45,17 @@ def chunked_short_conv(x: Tensor, weight: Tensor, same_chunk: Callable[[int], Te
     for offset in range(1, reach + 1):
         out = out + seen[:, reach - offset : reach - offset + frames] * taps[-1 - offset]
         if offset < frames:
-            inside = same_chunk(offset)[:, None, None]
-            future = torch.where(inside, x[:, offset:], torch.zeros((), dtype=x.dtype, device=x.device))
-            out = out + F.pad(future, (0, 0, 0, 0, 0, offset)) * taps[-1 - offset]
+            out = out + _later(x, offset, chunk) * taps[-1 - offset]
     return out
+
+
+def _later(x: Tensor, offset: int, chunk: Tensor | None) -> Tensor:
+    """Frame t + offset of x (B,T,S,C) at frame t; zeros where there is none in its chunk."""
+    later = x[:, offset:]
+    if chunk is not None:
+        inside = chunk[offset:] == chunk[:-offset]
+        later = torch.where(inside[:, None, None], later, torch.zeros((), dtype=x.dtype, device=x.device))
+    return F.pad(later, (0, 0, 0, 0, 0, offset))
 
 
 def last_frames(x: Tensor, tail: Tensor) -> Tensor:
@@ -59,19 +64,17 @@ def last_frames(x: Tensor, tail: Tensor) -> Tensor:
     return torch.cat([tail.to(x.dtype), x[:, -count:]], 1)[:, -count:].contiguous()
 
 
-def chunked_temporal_residual(x: Tensor, weight: Tensor, same_chunk: Callable[[int], Tensor], tail: Tensor) -> Tensor:
+def chunked_temporal_residual(x: Tensor, weight: Tensor, chunk: Tensor | None, tail: Tensor) -> Tensor:
     """x + the dense three-frame convolution, whose last tap stops at the end of a chunk (spec 20, section 2.4).
 
     Args:
         x: (B, T, S, C).
         weight: (C, C, 3, 1), taps for the frame before, the frame itself and the frame after.
-        same_chunk: as of :func:`chunked_short_conv`.
+        chunk: as of :func:`chunked_short_conv`.
         tail: (B, 1, S, C), the frame before; zeros before the first frame of a video.
     """
     before = torch.cat([tail.to(x.dtype), x[:, :-1]], 1)
-    nothing = torch.zeros((), dtype=x.dtype, device=x.device)
-    after = F.pad(torch.where(same_chunk(1)[:, None, None], x[:, 1:], nothing), (0, 0, 0, 0, 0, 1))
-    return x + F.linear(torch.cat([before, x, after], dim=-1), _three_taps(weight))
+    return x + F.linear(torch.cat([before, x, _later(x, 1, chunk)], dim=-1), _three_taps(weight))
 
 
 def temporal_residual(x: Tensor, weight: Tensor) -> Tensor:

@@ -78,12 +78,12 @@ def watch_growth(transformer: SanaWMTransformer) -> Iterator[Growth]:
         past: GdnMemory | None = inputs[2]
         with torch.no_grad():
             beta, decay = attention.gates(u)
-            _, keys, _, _, rotated = attention.main_features(u, context, past)
-            growth.note(index, "main", keys, beta, decay)
-            growth.note(index, "main", rotated, beta, decay)
+            main = attention.main_features(u, context, past)
+            growth.note(index, "main", main.k, beta, decay)
+            growth.note(index, "main", main.k_rotated, beta, decay)
             if context.rays is not None:
-                _, moved, _, discounted = attention.camera_writes(u, context.rays, beta, context, past)
-                growth.note(index, "camera", moved, discounted, decay)
+                camera = attention.camera_writes(u, context, context.rays, beta, past)
+                growth.note(index, "camera", camera.k, camera.beta, decay)
 
     handles = []
     for index, block in enumerate(transformer.blocks):
