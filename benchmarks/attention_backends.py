@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sana_wm.ops.attention import flash_attention_4
+
 HEADS, TOKENS = 20, 880
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -36,7 +38,11 @@ def candidates() -> dict[str, Attention]:
         from flash_attn.cute import flash_attn_func  # type: ignore[import-not-found]
     except ImportError:
         return found
-    return {**found, "flash-attn-4": lambda q, k, v: flash_attn_func(q, k, v)[0]}
+
+    def tiled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return flash_attention_4(q, k, v, q.shape[-1] ** -0.5)
+
+    return {**found, "flash-attn-4, its own tiles": lambda q, k, v: flash_attn_func(q, k, v)[0], "flash-attn-4": tiled}
 
 
 def measure(attend: Attention, frames: int, width: int, runs: int) -> tuple[float, float] | None:

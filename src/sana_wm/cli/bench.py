@@ -39,6 +39,9 @@ def forward(
     device: DeviceFlag = "auto",
     runs: RunsFlag = 5,
     plain: PlainFlag = True,
+    fp8: Annotated[
+        bool, typer.Option("--fp8", help="Also with the large products in eight-bit floats, and their error.")
+    ] = False,
     peak_tflops: Annotated[
         float, typer.Option("--peak_tflops", min=1.0, help="What the card multiplies at best; H100's bfloat16.")
     ] = 989.0,
@@ -62,7 +65,7 @@ def forward(
     shapes = _shapes(preset, latent_frames, batch)
     dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
     found = bench_forward(
-        preset, shapes, chosen, dtype, runs=runs, plain=plain,
+        preset, shapes, chosen, dtype, runs=runs, plain=plain, fp8=fp8,
         peaks=Peaks(1e12 * peak_tflops, 1e12 * peak_tbs), report=lambda r: typer.echo(forward_lines(r)),
     )  # fmt: skip
     _write(found, out)
@@ -180,6 +183,14 @@ def forward_lines(found: dict[str, Any]) -> str:
     line = _timing(found)
     if "relative_rms" in found:
         line += f", apart by {found['relative_rms']:.1e}"
+    if "replayed" in found:
+        line += f"; recorded and replayed {found['replayed']['seconds']:.4f} s"
+    if "fp8" in found:
+        error = found["fp8"]
+        line += (
+            f"; fp8, apart by {error['relative_rms']:.1e}, PSNR {error['psnr_mean_db']:.1f} dB,"
+            f" of the worst frame {error['psnr_worst_frame_db']:.1f}"
+        )
     if "floor" in found:
         line += _floor_table(found["floor"])
     return line

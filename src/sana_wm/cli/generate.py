@@ -31,6 +31,9 @@ def generate(
     ] = None,
     model: Annotated[str, typer.Option("--model", help="nano, a directory, or a hub id owner/repo.")] = "nano",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    fp8: Annotated[
+        bool, typer.Option("--fp8", help="Multiply in eight-bit floats: faster, less accurate (Ada, Hopper).")
+    ] = False,
     action: Annotated[
         str | None,
         typer.Option("--action", help="Keys and frames, such as w-40,dw-20,none-10.", rich_help_panel=CAMERA),
@@ -131,6 +134,7 @@ def generate(
     from sana_wm.engine.progress import StageClock
     from sana_wm.engine.sampling_plan import SamplingPlan, check_sampling
     from sana_wm.engine.staging import check_name, check_writable
+    from sana_wm.models.fp8 import check_fp8
 
     # Everything that can be wrong is found here, before anything large is read or downloaded.
     scene = _scene(image, prompt, action, camera, intrinsics, fov)
@@ -143,13 +147,15 @@ def generate(
     if fps is not None:
         check_fps(fps)
     chosen = choose_device(device)
+    if fp8:
+        check_fp8(chosen)
     speeds = {"translation_speed": translation_speed, "rotation_speed_deg": rotation_speed_deg}
     request = _check(scene, negative_prompt, {key: value for key, value in speeds.items() if value is not None})
 
     with Bars() as bars:
         clock = StageClock(bars)
         with clock.stage("load", 1) as report:
-            pipe = SanaWMPipeline.from_pretrained(model, device=chosen)
+            pipe = SanaWMPipeline.from_pretrained(model, device=chosen, fp8=fp8)
             report(1)
         rate = pipe.settings.fps if fps is None else fps
         if scene.camera_fps is not None and scene.camera_fps != rate:

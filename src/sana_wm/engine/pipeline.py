@@ -22,6 +22,7 @@ from sana_wm.engine.image_input import ImageSource
 from sana_wm.engine.memory import Need, out_of_memory
 from sana_wm.engine.preprocess import Request, check_request, make_conditions
 from sana_wm.engine.progress import Progress, StageClock
+from sana_wm.engine.replay import replayed_if_short
 from sana_wm.engine.sampling_plan import SamplingPlan
 from sana_wm.engine.video import WorldVideo
 from sana_wm.errors import InputError
@@ -30,6 +31,7 @@ from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.geometry.poses import warn_large_steps
 from sana_wm.models.config import PipelineSettings
 from sana_wm.models.context import BlockContext
+from sana_wm.models.fp8 import check_fp8, is_fp8, to_fp8
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.sampling import SamplingError, guided
 
@@ -76,15 +78,23 @@ class SanaWMPipeline:
         *,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        fp8: bool = False,
     ) -> SanaWMPipeline:
         """Load "nano" (the bundled model), a model directory, or a Hugging Face hub id `owner/repo`.
 
         `device` None is CUDA if there is one, else the CPU; `dtype` None is bfloat16 on CUDA and float32 on the CPU.
+        `fp8` has the transformer's large products done in eight-bit floats: faster, less accurate (docs/speed.md).
 
         Raises:
-            InputError: there is no such model or device, or the files do not fit together.
+            InputError: there is no such model or device, the files do not fit together, or the device does not
+                multiply eight bits.
         """
-        parts = load_components(model, device=choose_device("auto" if device is None else device), dtype=dtype)
+        chosen = choose_device("auto" if device is None else device)
+        if fp8:
+            check_fp8(chosen)
+        parts = load_components(model, device=chosen, dtype=dtype)
+        if fp8:
+            to_fp8(parts.transformer)
         return cls(parts.transformer, parts.codec, parts.text_encoder, parts.settings, name=str(model))
 
     @property
@@ -258,7 +268,9 @@ class SanaWMPipeline:
         def model_fn(latents: Tensor, timesteps: Tensor) -> Tensor:
             return self.transformer.denoise(latents, timesteps, context)
 
-        velocity_fn = guided(model_fn, plan.guidance_scale)
+        batch = len(context.caption)
+        numbers = batch * noise.shape[2:].numel() * self.transformer.config.width
+        velocity_fn = guided(replayed_if_short(model_fn, noise.device, numbers), plan.guidance_scale)
         try:
             return plan.run(velocity_fn, noise, clean, lambda step, steps, latents: report(step))
         except SamplingError as error:
@@ -269,6 +281,7 @@ class SanaWMPipeline:
             "model": self.name,
             "device": str(self.device),
             "dtype": str(self.transformer.dtype).removeprefix("torch."),
+            "fp8": is_fp8(self.transformer),
             "prompt": conditions.prompt,
             "negative_prompt": conditions.negative_prompt,
             "seed": seed,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sana_wm.engine.replay import LAUNCH_BOUND, Replayed
 from sana_wm.evaluation.forward_floor import H100, Peaks, compared, forward_work
 from sana_wm.evaluation.speed import (
     CAPTION_TOKENS,
@@ -23,7 +24,9 @@ from sana_wm.evaluation.speed import (
 )
 from sana_wm.models.config import TRANSFORMERS
 from sana_wm.models.context import BlockContext
+from sana_wm.models.fp8 import check_fp8, to_fp8
 from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.ops.attention import attention_backend
 from sana_wm.ops.dispatch import plain_only
 
 KERNELS = 30
@@ -31,7 +34,7 @@ KERNELS = 30
 PARTS = {
     "attention": ("flash", "fmha", "cudnn_generated", "sdpa", "attention"),
     "gated delta rule": ("_write_kernel", "_scan_kernel", "_read_kernel"),
-    "features": ("_norm_kernel", "_transform_kernel", "_energy_kernel"),
+    "features": ("_norm_kernel", "_transform_kernel", "_energy_kernel", "_rows_kernel"),
     "feed-forward middle": ("_glu_conv_kernel",),
     "norms, gates, residuals": ("_update_kernel", "_gate_kernel"),
     "products": ("gemm", "nvjet", "cutlass", "cublas", "splitk"),
@@ -54,6 +57,8 @@ def measure_forward(
 ) -> dict[str, Any]:
     """Median and 90th percentile of `runs` passes in seconds, peak GB (with weights; None on a CPU).
 
+    Of a short pass on a GPU also when it is recorded once and replayed, as the pipeline does.
+
     On a GPU with `parts` the device time of every part, and its floor on a card of these `peaks`; with `plain` the
     plain twins in the same run too, and how far the results are apart (relative RMS).
     """
@@ -64,11 +69,17 @@ def measure_forward(
         return model.denoise(x, timestep, context)
 
     found = timed(forward, runs, device)
+    config, tokens = model.config, shape.latent_frames * shape.grid[0] * shape.grid[1]
+    heads = x.new_empty(()).expand(shape.batch, tokens, config.num_heads, config.head_dim)
+    found["attention"] = attention_backend(heads, heads, None)
+    if device.type == "cuda" and shape.batch * tokens * config.width <= LAUNCH_BOUND:
+        replayed = Replayed(lambda latents, levels: model.denoise(latents, levels, context))
+        found["replayed"] = timed(lambda: replayed(x, timestep), runs, device)
     if parts and device.type == "cuda":
         found["parts"], found["kernels"] = _parts(forward)
         size = (shape.latent_frames, *shape.grid)
-        tokens = min(CAPTION_TOKENS, model.config.caption_tokens)
-        work = forward_work(model.config, size, batch=shape.batch, caption_tokens=tokens, itemsize=model.dtype.itemsize)
+        caption = min(CAPTION_TOKENS, config.caption_tokens)
+        work = forward_work(config, size, batch=shape.batch, caption_tokens=caption, itemsize=model.dtype.itemsize)
         found["floor"] = compared(work, found["parts"], peaks)
     if plain and device.type == "cuda":  # elsewhere they are what ran
         with plain_only():
@@ -89,22 +100,58 @@ def bench_forward(
     runs: int = 5,
     plain: bool = True,
     parts: bool = True,
+    fp8: bool = False,
     peaks: Peaks = H100,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """All shapes one after another; a shape that does not fit into memory is told as such.
 
+    With `fp8` a second time with products in eight bits, and how far velocities are then from those before.
+
     Raises:
-        InputError: there is no such preset, or a number is below 1.
+        InputError: there is no such preset, a number is below 1, or the device does not multiply eight bits.
     """
     check(preset, shapes, runs)
+    if fp8:
+        check_fp8(device)
     model = random_model(TRANSFORMERS[preset], device, dtype)
 
     def measure(shape: Shape) -> dict[str, Any]:
         return measure_forward(model, shape, runs=runs, plain=plain, parts=parts, peaks=peaks)
 
     results = over_shapes(shapes, device, measure, report)
-    return {**header("forward speed", 2, preset, dtype, runs, device), "shapes": results}
+    found = {**header("forward speed", 3, preset, dtype, runs, device), "shapes": results}
+    if not fp8:
+        return found
+    exact = {shape: one_velocity(model, shape) for shape in shapes}
+    to_fp8(model)
+
+    def measure_fp8(shape: Shape) -> dict[str, Any]:
+        timing = measure_forward(model, shape, runs=runs, plain=False, parts=parts, peaks=peaks)
+        return {**timing, "fp8": velocity_error(one_velocity(model, shape), exact[shape])}
+
+    return {**found, "fp8": over_shapes(shapes, device, measure_fp8, report)}
+
+
+@torch.inference_mode()
+def one_velocity(model: SanaWMTransformer, shape: Shape) -> Tensor:
+    """(B,C,T,H,W) float32 on the CPU."""
+    x, timestep, context = conditioned(model, shape, next(model.parameters()).device)
+    return model.denoise(x, timestep, context).float().cpu()
+
+
+def velocity_error(found: Tensor, exact: Tensor) -> dict[str, float]:
+    """How far velocities (B,C,T,H,W) are apart: relative RMS, and PSNR over latent frames, the mean and the worst.
+
+    The peak is the range of the exact velocity.
+    """
+    squares = (found - exact).square().mean((1, 3, 4)).clamp_min(torch.finfo(torch.float32).tiny)
+    psnr = 10 * torch.log10((exact.max() - exact.min()).square() / squares)
+    return {
+        "relative_rms": float((found - exact).norm() / exact.norm()),
+        "psnr_mean_db": float(psnr.mean()),
+        "psnr_worst_frame_db": float(psnr.min()),
+    }
 
 
 def _parts(work: Callable[[], Tensor]) -> tuple[dict[str, float], dict[str, float]]:

@@ -12,12 +12,20 @@ from sana_wm.ops.depthwise_conv import glu_depthwise_conv
 from sana_wm.ops.temporal_conv import chunked_temporal_residual, last_frames, temporal_residual
 
 
+class PointwiseConv(nn.Conv2d):
+    """A 1x1 convolution of tokens, whose channels come last, with the weights a checkpoint has for images."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight.flatten(1), self.bias)
+
+
 class ConvWeights(nn.Module):
     """A convolution under the name the checkpoints give it."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, *, groups: int = 1, bias: bool = True) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=bias)
+        kind = PointwiseConv if kernel == 1 else nn.Conv2d
+        self.conv = kind(in_channels, out_channels, kernel, padding=kernel // 2, groups=groups, bias=bias)
 
 
 class TemporalConv(nn.Module):
@@ -42,12 +50,11 @@ class FeedForward(nn.Module):
 
     def spatial(self, x: Tensor, height: int, width: int) -> Tensor:
         """Everything before the temporal convolution; (B, T, S, C) in and out."""
-        expand, reduce = self.inverted_conv.conv, self.point_conv.conv
-        hidden = F.linear(x, expand.weight.flatten(1), expand.bias)
+        hidden = self.inverted_conv.conv(x)
         depth = self.depth_conv.conv
         assert depth.bias is not None
         mixed = glu_depthwise_conv(hidden.flatten(0, 1), depth.weight, depth.bias, height, width)
-        return F.linear(mixed.unflatten(0, x.shape[:2]), reduce.weight.flatten(1))
+        return self.point_conv.conv(mixed.unflatten(0, x.shape[:2]))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         return self.t_conv(self.spatial(x, height, width))

@@ -1,6 +1,9 @@
-"""Softmax attention with explicit scales, by the fastest backend the library has for the inputs."""
+"""Softmax attention with explicit scales, by the fastest backend there is for the inputs."""
 
 from __future__ import annotations
+
+import importlib.util
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -12,23 +15,28 @@ from sana_wm.ops.dispatch import kernels_take
 HOPPER = (9, 0)
 LEAST_TOKENS = 1024
 """Under so many tokens all backends cost about the same, and the library's own order holds."""
+FLASH_ATTENTION_4 = "flash-attn-4"
+"""The package of the extra `attention`."""
+LIBRARY = "library"
+CUDNN = "cudnn"
+IN_ORDER = [
+    SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH
+]  # fmt: skip
 
 
-def attention_backends(q: Tensor, k: Tensor, bias: Tensor | None) -> list[SDPBackend] | None:
-    """The backends to try, best first; None leaves the choice to the library.
+def attention_backend(q: Tensor, k: Tensor, bias: Tensor | None) -> str:
+    """Who computes an attention of q (B, N, h, D) and k (B, M, h, D): flash-attn-4, cudnn, or the library's own choice.
 
-    q: (B, N, h, D); k: (B, M, h, D). cuDNN needs 199 ms where the library's flash kernel needs 365 for 20 heads of 112
-    channels and 106,480 tokens on an H100 (`benchmarks/attention_backends.py`). That is the forward pass, so with
-    gradients the library's order holds.
+    A minute of the 2.6B model, 20 heads of 112 channels and 106,480 tokens, takes them 149, 201 and 365 ms on an H100
+    (`benchmarks/attention_backends.py`). Those are forward passes: with gradients the library's order holds.
     """
     half = q.dtype in (torch.bfloat16, torch.float16) and kernels_take(q)
     if torch.is_grad_enabled() or not half or bias is not None or min(q.shape[1], k.shape[1]) < LEAST_TOKENS:
-        return None
+        return LIBRARY
     if torch.cuda.get_device_capability(q.device) < HOPPER:
-        return None
-    return [
-        SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH
-    ]  # fmt: skip
+        return LIBRARY
+    fits = q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+    return FLASH_ATTENTION_4 if fits and _has_flash_attention_4() else CUDNN
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Tensor | None = None) -> Tensor:
@@ -41,9 +49,28 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, *, scale: float, bias: Te
     Returns:
         (B, N, h, D).
     """
+    backend = attention_backend(q, k, bias)
+    if backend == FLASH_ATTENTION_4:
+        return flash_attention_4(q, k, v, scale)
     heads = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    backends = attention_backends(q, k, bias)
-    if backends is None:
+    if backend == LIBRARY:
         return F.scaled_dot_product_attention(*heads, attn_mask=bias, scale=scale).transpose(1, 2)
-    with sdpa_kernel(backends, set_priority=True):
+    with sdpa_kernel(IN_ORDER, set_priority=True):
         return F.scaled_dot_product_attention(*heads, scale=scale).transpose(1, 2)
+
+
+def flash_attention_4(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """The same by flash-attn-4, without gradients."""
+    # What the package shows does not let tiles be chosen, and its own choice for heads between 96 and 112 channels is a
+    # quarter slower than this one.
+    from flash_attn.cute.interface import _flash_attn_fwd  # type: ignore[import-not-found]
+
+    tiles = {"tile_mn": (192, 128), "mma_pv_is_rs": False, "intra_wg_overlap": True}
+    out: Tensor = _flash_attn_fwd(q, k, v, softmax_scale=scale, **(tiles if 96 < q.shape[-1] <= 112 else {}))[0]
+    return out
+
+
+@cache
+def _has_flash_attention_4() -> bool:
+    # Version 2 installs a package of the same name, without this part.
+    return all(importlib.util.find_spec(name) is not None for name in ("flash_attn", "flash_attn.cute"))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 GRAD_PROGRAMS = 1024
 """Programs that share a sum over all tokens: a constant, so that its order depends on the shape alone."""
-TRANSFORM_TOKENS = 4
+TRANSFORM_HEADS = 32
 ENERGY_ROWS = 32
 
 
@@ -99,43 +99,60 @@ def _tap_grad_kernel(
 
 
 @triton.jit
+def _entry(matrix_ptr, known, i: tl.constexpr, j: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Element (i, j) of the matrix of every head, a column beside the head's groups."""
+    return tl.load(matrix_ptr + (j * 4 + i if TRANSPOSED else i * 4 + j), known, 0.0)[:, None]
+
+
+@triton.jit
+def _moved(matrix_ptr, known, x0, x1, x2, x3, i: tl.constexpr, TRANSPOSED: tl.constexpr):
+    """Row i of the matrix times the groups (x0, x1, x2, x3)."""
+    first = _entry(matrix_ptr, known, i, 0, TRANSPOSED) * x0 + _entry(matrix_ptr, known, i, 1, TRANSPOSED) * x1
+    second = _entry(matrix_ptr, known, i, 2, TRANSPOSED) * x2 + _entry(matrix_ptr, known, i, 3, TRANSPOSED) * x3
+    return first + second
+
+
+@triton.jit
 def _transform_kernel(
-    x_ptr, matrix_ptr, cos_ptr, sin_ptr, out_ptr, xb, xn, count, tokens, sign, groups, pairs,
-    D: tl.constexpr, MOVED: tl.constexpr, TRANSPOSED: tl.constexpr, BN: tl.constexpr, BG: tl.constexpr,
+    x_ptr, matrix_ptr, cos_ptr, sin_ptr, out_ptr, xb, xn, count, tokens, heads, sign,
+    D: tl.constexpr, MOVED: tl.constexpr, TRANSPOSED: tl.constexpr, BR: tl.constexpr, BG: tl.constexpr,
     BP: tl.constexpr,
 ):  # fmt: skip
-    """Turn the pairs of every head by sign * angle; where MOVED, of its second half, and move the groups of the first.
+    """Turn the pairs of heads by sign * angle; where MOVED, of their second half, and move the groups of the first.
 
-    groups, pairs: of a whole token, over all heads. A head has D/2 pairs, or D/8 groups and D/4 pairs.
+    A program takes BR heads, counted over all tokens. A head has D/2 pairs, or D/8 groups and D/4 pairs.
     """
-    n = tl.program_id(0).to(tl.int64) * BN + tl.arange(0, BN)
-    inside = n < count
-    row = x_ptr + n // tokens * xb + n % tokens * xn
-    out = out_ptr + n * (pairs * 4 if MOVED else pairs * 2)
+    r = tl.program_id(0).to(tl.int64) * BR + tl.arange(0, BR)
+    inside = r < count
+    token = r // heads  # of all clips
+    n = token % tokens
+    row, out = x_ptr + token // tokens * xb + n * xn + r % heads * D, out_ptr + r * D
     each: tl.constexpr = D // 4 if MOVED else D // 2
-    p = tl.arange(0, BP)
-    channel = p // each * D + p % each * 2
-    if MOVED:
-        channel += D // 2
-    two = tl.arange(0, 2)
-    at = channel[None, :, None] + two[None, None, :]
-    known = inside[:, None] & (p < pairs)[None, :]
+    half: tl.constexpr = D // 2 if MOVED else 0
+    p, two = tl.arange(0, BP), tl.arange(0, 2)
+    at = (half + p * 2)[None, :, None] + two[None, None, :]
+    known = inside[:, None] & (p < each)[None, :]
     both = known[:, :, None] & (two[None, None, :] >= 0)
-    pair = tl.load(row[:, None, None] + at, both, 0.0).to(tl.float32)
-    even, odd = tl.split(pair)
-    angle = (n % tokens)[:, None] * each + (p % each)[None, :]
+    even, odd = tl.split(tl.load(row[:, None, None] + at, both, 0.0).to(tl.float32))
+    angle = n[:, None] * each + p[None, :]
     cos, sin = tl.load(cos_ptr + angle, known, 0.0), tl.load(sin_ptr + angle, known, 0.0) * sign
     turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
     tl.store(out[:, None, None] + at, turned.to(out_ptr.dtype.element_ty), both)
     if MOVED:
         g, four = tl.arange(0, BG), tl.arange(0, 4)
-        at = (g // (D // 8) * D + g % (D // 8) * 4)[None, :, None] + four[None, None, :]
-        known = (inside[:, None] & (g < groups)[None, :])[:, :, None] & (four[None, None, :] >= 0)
-        group = tl.load(row[:, None, None] + at, known, 0.0).to(tl.float32)
-        element = four[:, None] + four[None, :] * 4 if TRANSPOSED else four[:, None] * 4 + four[None, :]
-        matrix = tl.load(matrix_ptr + (n * 16)[:, None, None] + element[None, :, :], inside[:, None, None], 0.0)
-        moved = tl.sum(matrix[:, None, :, :] * group[:, :, None, :], 3)
-        tl.store(out[:, None, None] + at, moved.to(out_ptr.dtype.element_ty), known)
+        at = (g * 4)[None, :, None] + four[None, None, :]
+        known4 = (inside[:, None] & (g < D // 8)[None, :])[:, :, None] & (four[None, None, :] >= 0)
+        group = tl.load(row[:, None, None] + at, known4, 0.0).to(tl.float32)
+        first, second = tl.split(tl.reshape(group, [BR, BG, 2, 2]))  # of four: 0 and 2, 1 and 3
+        x0, x2 = tl.split(first)
+        x1, x3 = tl.split(second)
+        matrix = matrix_ptr + token * 16
+        y0 = _moved(matrix, inside, x0, x1, x2, x3, 0, TRANSPOSED)
+        y1 = _moved(matrix, inside, x0, x1, x2, x3, 1, TRANSPOSED)
+        y2 = _moved(matrix, inside, x0, x1, x2, x3, 2, TRANSPOSED)
+        y3 = _moved(matrix, inside, x0, x1, x2, x3, 3, TRANSPOSED)
+        moved = tl.reshape(tl.join(tl.join(y0, y2), tl.join(y1, y3)), [BR, BG, 4])
+        tl.store(out[:, None, None] + at, moved.to(out_ptr.dtype.element_ty), known4)
 
 
 @triton.jit
@@ -220,12 +237,12 @@ def transformed(
         x = x.contiguous()
     out = torch.empty(B, N, h, D, dtype=x.dtype, device=x.device)
     moved = matrix is not None
-    groups, pairs = h * D // 8, h * D // (4 if moved else 2)
+    groups, pairs = D // 8, D // (4 if moved else 2)
     with torch.cuda.device_of(x):
-        _transform_kernel[(triton.cdiv(B * N, TRANSFORM_TOKENS),)](
+        _transform_kernel[(triton.cdiv(B * N * h, TRANSFORM_HEADS),)](
             x, cos if matrix is None else matrix.float().contiguous(), cos.contiguous(), sin.contiguous(), out,
-            x.stride(0), x.stride(1), B * N, N, sign, groups, pairs, D=D, MOVED=moved, TRANSPOSED=transposed,
-            BN=TRANSFORM_TOKENS, BG=triton.next_power_of_2(groups), BP=triton.next_power_of_2(pairs), num_warps=8,
+            x.stride(0), x.stride(1), B * N * h, N, h, sign, D=D, MOVED=moved, TRANSPOSED=transposed,
+            BR=TRANSFORM_HEADS, BG=triton.next_power_of_2(groups), BP=triton.next_power_of_2(pairs), num_warps=4,
         )  # fmt: skip
     return out
 
