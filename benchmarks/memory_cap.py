@@ -25,8 +25,8 @@ def main() -> None:
     finally:
         taken = (free - torch.cuda.mem_get_info()[0]) / 1e9
         reserved, used = (f() / 1e9 for f in (torch.cuda.max_memory_reserved, torch.cuda.max_memory_allocated))
-        print(f"{torch.cuda.get_device_name()}: at most {used:.1f} GB in tensors, {reserved:.1f} GB reserved for them under")
-        print(f"a cap of {options.gb:g}; at the end the device has {taken:.1f} GB less than before")
+        print(f"{torch.cuda.get_device_name()}: at most {used:.1f} GB in tensors, {reserved:.1f} GB reserved for them")
+        print(f"under a cap of {options.gb:g}; at the end the device has {taken:.1f} GB less than before")
 
 
 if __name__ == "__main__":
