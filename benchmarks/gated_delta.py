@@ -62,18 +62,25 @@ def compare(frames: int, main: bool, grad: bool, runs: int) -> str:
     given = inputs(frames, main, grad)
 
     def work() -> list[Tensor]:
-        with torch.set_grad_enabled(grad):
-            out = gated_delta(*(given[name] for name in POSITIONAL), q=given.get("q"), k=given.get("k"))[0]
-            return list(torch.autograd.grad(out.float().square().mean(), list(given.values()))) if grad else [out]
+        return run(given, grad)
 
     fast = milliseconds(work, runs)
     found = work()
+    # As in a block without kernels, where norms and rotations give float32.
+    given = {name: x.detach().float().requires_grad_(grad) for name, x in given.items()}
     with plain_only():
         plain = milliseconds(work, runs)
         error = apart(found, work())
     name = f"| {frames} | {'main' if main else 'camera'} | {'forward and backward' if grad else 'forward'} |"
     cells = (f" {median:.2f} ms ({least:.2f} to {most:.2f}) |" for median, least, most in (fast, plain))
     return name + "".join(cells) + f" {plain[0] / fast[0]:.1f} | {error:.1e} |"
+
+
+def run(given: dict[str, Tensor], grad: bool) -> list[Tensor]:
+    """What is read, or all gradients."""
+    with torch.set_grad_enabled(grad):
+        out = gated_delta(*(given[name] for name in POSITIONAL), q=given.get("q"), k=given.get("k"))[0]
+        return list(torch.autograd.grad(out.float().square().mean(), list(given.values()))) if grad else [out]
 
 
 def main() -> None:

@@ -50,10 +50,11 @@ class FeedForward(nn.Module):
 
     def spatial(self, x: Tensor, height: int, width: int) -> Tensor:
         """Everything before the temporal convolution; (B, T, S, C) in and out."""
-        hidden = self.inverted_conv.conv(x)
         depth = self.depth_conv.conv
         assert depth.bias is not None
-        mixed = glu_depthwise_conv(hidden.flatten(0, 1), depth.weight, depth.bias, height, width)
+        # What is in the middle has no name, so that its memory is free again before the last product.
+        expand = self.inverted_conv.conv
+        mixed = glu_depthwise_conv(expand(x).flatten(0, 1), depth.weight, depth.bias, height, width)
         return self.point_conv.conv(mixed.unflatten(0, x.shape[:2]))
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:

@@ -21,7 +21,7 @@ from sana_wm.models.context import BlockContext, PluckerTokens
 from sana_wm.models.embeddings import CaptionEmbedder, PatchEmbed, RMSNorm, TimestepEmbedder
 from sana_wm.models.feed_forward import FeedForward
 from sana_wm.models.frame_gdn import FrameGatedDeltaNet
-from sana_wm.models.history import BlockState, History
+from sana_wm.models.history import BlockState, GdnMemory, History, SoftmaxMemory
 from sana_wm.models.softmax_attention import CrossAttention, SoftmaxAttention
 from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.ops.pointwise import gated_residual, modulate, residual_modulate
@@ -53,14 +53,26 @@ class Block(nn.Module):
         """The same after a past, and the state after what `context.visibility` saves, None if that is nothing."""
         table = (self.scale_shift_table + modulation)[:, :, None]  # one row a frame, shared by its tokens
         shift1, scale1, gate1, shift2, scale2, gate2 = table.unbind(-2)
-        plucker = None if context.plucker is None else context.plucker.through(self.plucker_proj)
-        remembered = None if past is None else past.attention
-        mixed, memory = self.attn(modulate(x, shift1, scale1), context, remembered)
-        x = gated_residual(x, gate1, mixed, plucker)
+        # In two halves, so that nothing of the first is kept while the second, which needs most memory, runs.
+        x, memory = self._mix(x, shift1, scale1, gate1, context, None if past is None else past.attention)
         x, u = residual_modulate(x, self.cross_attn(x, context), shift2, scale2)
         fed, tail = self.mlp.advance(u, context, None if past is None else past.feed_forward_tail)
         state = None if memory is None or tail is None else BlockState(memory, tail)
         return gated_residual(x, gate2, fed), state
+
+    def _mix(
+        self,
+        x: Tensor,
+        shift: Tensor,
+        scale: Tensor,
+        gate: Tensor,
+        context: BlockContext,
+        past: GdnMemory | SoftmaxMemory | None,
+    ) -> tuple[Tensor, GdnMemory | SoftmaxMemory | None]:
+        """Tokens after self-attention and Plücker maps, and the memory of the former."""
+        mixed, memory = self.attn(modulate(x, shift, scale), context, past)
+        plucker = None if context.plucker is None else context.plucker.through(self.plucker_proj)
+        return gated_residual(x, gate, mixed, plucker), memory
 
 
 RunBlock = Callable[[Block, Tensor, Tensor, BlockContext], Tensor]

@@ -120,29 +120,30 @@ def _transform_kernel(
 ):  # fmt: skip
     """Turn the pairs of heads by sign * angle; where MOVED, of their second half, and move the groups of the first.
 
-    A program takes BR heads, counted over all tokens. A head has D/2 pairs, or D/8 groups and D/4 pairs.
+    A program takes BR heads, counted over all tokens. A head has D/2 pairs, or D/8 groups and D/4 pairs. What is read
+    and written lies in one row of memory, so that a thread takes many channels at once.
     """
-    r = tl.program_id(0).to(tl.int64) * BR + tl.arange(0, BR)
+    r = tl.program_id(0) * BR + tl.arange(0, BR)
     inside = r < count
     token = r // heads  # of all clips
-    n = token % tokens
-    row, out = x_ptr + token // tokens * xb + n * xn + r % heads * D, out_ptr + r * D
+    b = token // tokens
+    n = token - b * tokens
+    row = x_ptr + b.to(tl.int64) * xb + n.to(tl.int64) * xn + (r - token * heads) * D
+    out = out_ptr + r.to(tl.int64) * D
     each: tl.constexpr = D // 4 if MOVED else D // 2
     half: tl.constexpr = D // 2 if MOVED else 0
-    p, two = tl.arange(0, BP), tl.arange(0, 2)
-    at = (half + p * 2)[None, :, None] + two[None, None, :]
-    known = inside[:, None] & (p < each)[None, :]
-    both = known[:, :, None] & (two[None, None, :] >= 0)
-    even, odd = tl.split(tl.load(row[:, None, None] + at, both, 0.0).to(tl.float32))
-    angle = n[:, None] * each + p[None, :]
-    cos, sin = tl.load(cos_ptr + angle, known, 0.0), tl.load(sin_ptr + angle, known, 0.0) * sign
-    turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
-    tl.store(out[:, None, None] + at, turned.to(out_ptr.dtype.element_ty), both)
+    c, p = tl.arange(0, 2 * BP), tl.arange(0, BP)
+    known = inside[:, None] & (c < 2 * each)[None, :]
+    pair = tl.load(row[:, None] + (half + c)[None, :], known, 0.0).to(tl.float32)
+    even, odd = tl.split(tl.reshape(pair, [BR, BP, 2]))
+    angle, turns = n[:, None] * each + p[None, :], inside[:, None] & (p < each)[None, :]
+    cos, sin = tl.load(cos_ptr + angle, turns, 0.0), tl.load(sin_ptr + angle, turns, 0.0) * sign
+    turned = tl.reshape(tl.join(even * cos - odd * sin, even * sin + odd * cos), [BR, 2 * BP])
+    tl.store(out[:, None] + (half + c)[None, :], turned.to(out_ptr.dtype.element_ty), known)
     if MOVED:
-        g, four = tl.arange(0, BG), tl.arange(0, 4)
-        at = (g * 4)[None, :, None] + four[None, None, :]
-        known4 = (inside[:, None] & (g < D // 8)[None, :])[:, :, None] & (four[None, None, :] >= 0)
-        group = tl.load(row[:, None, None] + at, known4, 0.0).to(tl.float32)
+        c = tl.arange(0, 4 * BG)
+        known = inside[:, None] & (c < D // 2)[None, :]
+        group = tl.load(row[:, None] + c[None, :], known, 0.0).to(tl.float32)
         first, second = tl.split(tl.reshape(group, [BR, BG, 2, 2]))  # of four: 0 and 2, 1 and 3
         x0, x2 = tl.split(first)
         x1, x3 = tl.split(second)
@@ -151,8 +152,8 @@ def _transform_kernel(
         y1 = _moved(matrix, inside, x0, x1, x2, x3, 1, TRANSPOSED)
         y2 = _moved(matrix, inside, x0, x1, x2, x3, 2, TRANSPOSED)
         y3 = _moved(matrix, inside, x0, x1, x2, x3, 3, TRANSPOSED)
-        moved = tl.reshape(tl.join(tl.join(y0, y2), tl.join(y1, y3)), [BR, BG, 4])
-        tl.store(out[:, None, None] + at, moved.to(out_ptr.dtype.element_ty), known4)
+        moved = tl.reshape(tl.join(tl.join(y0, y2), tl.join(y1, y3)), [BR, 4 * BG])
+        tl.store(out[:, None] + c[None, :], moved.to(out_ptr.dtype.element_ty), known)
 
 
 @triton.jit
