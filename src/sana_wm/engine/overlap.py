@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from threading import Condition, Thread
 from typing import Any
 
@@ -57,7 +57,9 @@ class _Channel:
             yield item
 
 
-def overlapped(source: Iterable[Any], *stages: Callable[[Any], Any], depth: int = 1) -> Iterator[Any]:
+def overlapped(
+    source: Iterable[Any], *stages: Callable[[Any], Any], depth: int = 1
+) -> Generator[Any, None, None]:
     """What the stages, one after another, make of every item of the source, in its order.
 
     The source and every stage run in a thread of their own; at most `depth` finished items wait between two of them, so

@@ -270,6 +270,15 @@ class SanaWMPipeline:
             raise GenerationError(f"stage denoise: {error}.") from error
 
     def _settings(self, conditions: Conditions, plan: SamplingPlan, seed: int) -> dict[str, Any]:
+        return self.describe(conditions, seed) | {
+            "sampler": plan.sampler,
+            "num_inference_steps": plan.num_inference_steps,
+            "guidance_scale": plan.guidance_scale,
+            "flow_shift": plan.flow_shift,
+        }
+
+    def describe(self, conditions: Conditions, seed: int) -> dict[str, Any]:
+        """What a video was made with, apart from how it was sampled; ready for JSON."""
         return {
             "model": self.name,
             "device": str(self.device),
@@ -284,10 +293,6 @@ class SanaWMPipeline:
                 "available": conditions.frames_available,
                 "used": conditions.num_frames,
             },
-            "sampler": plan.sampler,
-            "num_inference_steps": plan.num_inference_steps,
-            "guidance_scale": plan.guidance_scale,
-            "flow_shift": plan.flow_shift,
             "intrinsics": {
                 "source": conditions.intrinsics_source,
                 "assumed": conditions.intrinsics_source == "default",

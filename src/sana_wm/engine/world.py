@@ -205,7 +205,11 @@ class World:
     @property
     def num_frames(self) -> int:
         """Frames of the whole video so far, the picture at its beginning among them."""
-        return 1 + self.chunk * self.frames_a_step
+        return self.num_frames_after(self.chunk)
+
+    def num_frames_after(self, chunks: int) -> int:
+        """Frames of the whole video after so many steps."""
+        return 1 + chunks * self.frames_a_step
 
     @property
     def c2w(self) -> Tensor:

@@ -46,7 +46,10 @@ def save_state(
     tensors = {name: x.detach().cpu().contiguous().clone() for name, x in state.tensors().items()}
     with staged(path.parent) as folder:
         written = folder / path.name
-        save_file(tensors, written, metadata={KEY: json.dumps(content, allow_nan=False)})
+        try:
+            save_file(tensors, written, metadata={KEY: json.dumps(content, allow_nan=False)})
+        except SafetensorError as error:  # of a full disk, for one
+            raise InputError(f"world '{path}' cannot be written ({first_line(error)}).") from error
         with written.open("rb") as file:
             os.fsync(file.fileno())  # the name must not be there before the content is
     return path
