@@ -270,8 +270,9 @@ def test_a_slow_disk_holds_up_the_model(pipe: SanaWMPipeline, tmp_path: Path) ->
     assert max(ahead) <= 3  # the one being written, one that waits, one decoded that wants to wait
 
 
-def test_a_path_shorter_than_a_chunk_is_refused(pipe: SanaWMPipeline) -> None:
-    request = check_request(picture(), "a street", action="w-20", fov=70.0)
-    conditions = replace(pipe.prepare(request, 81), num_frames=1)
-    with pytest.raises(InputError, match="at least 25 frames; 81 are asked for and the camera path has 21 poses"):
-        check_length(conditions, 24)
+def test_a_path_shorter_than_a_chunk_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 25 frames; 81 are asked for and the camera path has 24 poses"):
+        check_length(81, 24, 24)
+    with pytest.raises(InputError, match="12 are asked for"):
+        check_length(12, 100, 24)
+    check_length(13, 25, 24)

@@ -152,9 +152,9 @@ class SanaWMPipeline:
             )
         return video
 
-    def prepare(self, request: Request, num_frames: int | None = None) -> Conditions:
-        """Fit a checked request to this model's picture size and frame count."""
-        return make_conditions(request, self.settings, num_frames, self.codec.temporal_stride)
+    def prepare(self, request: Request, num_frames: int | None = None, stride: int | None = None) -> Conditions:
+        """Fit a checked request to this model's picture size and frame count, stride * k + 1; None: the codec's."""
+        return make_conditions(request, self.settings, num_frames, stride or self.codec.temporal_stride)
 
     @torch.inference_mode()
     def generate(

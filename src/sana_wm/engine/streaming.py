@@ -21,21 +21,22 @@ from sana_wm.engine.recording import Recording
 from sana_wm.engine.world import World
 from sana_wm.engine.world_state import WorldState
 from sana_wm.errors import InputError
+from sana_wm.geometry.poses import snap_num_frames
 
 AHEAD = 1
 """Chunks that may wait between two stages."""
 
 
-def check_length(conditions: Conditions, frames_a_chunk: int) -> None:
-    """Refuse a path too short for a single chunk.
+def check_length(requested: int, available: int, frames_a_chunk: int) -> None:
+    """Refuse so many frames asked for, and so many poses of a path, that there is not a single chunk.
 
     Raises:
-        InputError: it is.
+        InputError: it is so.
     """
-    if conditions.num_frames <= frames_a_chunk:
+    if snap_num_frames(requested, available, frames_a_chunk) <= frames_a_chunk:
         raise InputError(
-            f"a stream has at least {frames_a_chunk + 1} frames; {conditions.frames_requested} are asked for and the "
-            f"camera path has {conditions.frames_available} poses."
+            f"a stream has at least {frames_a_chunk + 1} frames; {requested} are asked for and the camera path has "
+            f"{available} poses."
         )
 
 
