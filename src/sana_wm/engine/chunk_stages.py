@@ -14,15 +14,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
-from sana_wm.engine.pipeline import SanaWMPipeline
 from sana_wm.engine.pixels import to_levels
 from sana_wm.engine.rollout import Rollout
 from sana_wm.engine.world_state import WorldState
 from sana_wm.geometry.actions import CameraMotion
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
 from sana_wm.models.config import StreamSettings
+from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.sampling import OnStep, list_sigmas, next_chunk
 
 
@@ -44,10 +45,17 @@ class Move:
 class ChunkStages:
     """The stages of one model under one plan; nothing in here changes."""
 
-    def __init__(self, pipe: SanaWMPipeline, plan: StreamSettings) -> None:
-        self.pipe, self.plan = pipe, plan
-        self.frames_a_chunk = plan.chunk * pipe.codec.temporal_stride
+    def __init__(
+        self, transformer: SanaWMTransformer, codec: Codec, picture_hw: tuple[int, int], plan: StreamSettings
+    ) -> None:
+        self.transformer, self.codec, self.plan = transformer, codec, plan
+        self.picture_hw = picture_hw
+        self.frames_a_chunk = plan.chunk * codec.temporal_stride
         self._sigmas = list_sigmas(plan.timesteps)
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.x_embedder.proj.weight.device
 
     @torch.inference_mode()
     def denoise(self, state: WorldState, move: Move, on_step: OnStep | None = None) -> tuple[Tensor, WorldState]:
@@ -56,22 +64,20 @@ class ChunkStages:
         Raises:
             GenerationError: they are not finite, or do not fit into the device.
         """
-        pipe, plan = self.pipe, self.plan
+        plan = self.plan
         generator = chunk_generator(state.seed, state.chunk)
-        height, width = (side // pipe.codec.spatial_stride for side in (pipe.settings.height, pipe.settings.width))
+        height, width = (side // self.codec.spatial_stride for side in self.picture_hw)
         frames = plan.chunk + (state.first is not None)
         with named_stage("denoise", state.chunk):
-            shape = (1, pipe.codec.latent_channels, frames, height, width)
-            noise = torch.randn(shape, generator=generator).to(pipe.device)
+            shape = (1, self.codec.latent_channels, frames, height, width)
+            noise = torch.randn(shape, generator=generator).to(self.device)
             clean = torch.zeros(frames, dtype=torch.bool)
             if state.first is not None:
                 noise[:, :, :1], clean[0] = state.first, True
             cameras = self._cameras(state, move, (height, width))
-            rollout = Rollout(pipe.transformer, state.history, state.features, state.mask, *cameras, plan)
+            rollout = Rollout(self.transformer, state.history, state.features, state.mask, *cameras, plan)
             renoise = generator if plan.sampler == "renoise" else None
-            latents = next_chunk(
-                rollout, noise, self._sigmas, clean_frames=clean, renoise=renoise, on_step=on_step
-            )
+            latents = next_chunk(rollout, noise, self._sigmas, clean_frames=clean, renoise=renoise, on_step=on_step)
         after = replace(
             state,
             chunk=state.chunk + 1,
@@ -95,7 +101,7 @@ class ChunkStages:
         """
         chunk = state.chunk - 1
         with named_stage("decode", chunk):
-            video, tails = self.pipe.codec.decode_next(latents, tails)
+            video, tails = self.codec.decode_next(latents, tails)
             finite = bool(torch.isfinite(video).all())
             frames = to_levels(video[0]).permute(1, 2, 3, 0).cpu().numpy()
         if not finite:
@@ -109,10 +115,9 @@ class ChunkStages:
 
     def _cameras(self, state: WorldState, move: Move, latent_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Both camera inputs (1,n,20) and (1,6*stride,n,h,w) of the chunk, from the frame before it on."""
-        pipe = self.pipe
-        c2w = torch.cat([state.motion.c2w[None], move.c2w]).to(pipe.device)
-        intrinsics = torch.cat([state.intrinsics[None], move.intrinsics]).to(pipe.device)
-        sizes = (pipe.settings.height, pipe.settings.width), latent_hw, pipe.codec.temporal_stride
+        c2w = torch.cat([state.motion.c2w[None], move.c2w]).to(self.device)
+        intrinsics = torch.cat([state.intrinsics[None], move.intrinsics]).to(self.device)
+        sizes = self.picture_hw, latent_hw, self.codec.temporal_stride
         if state.first is None:
             rows, maps = next_conditions(c2w, intrinsics, *sizes)
         else:

@@ -21,7 +21,6 @@ from sana_wm.engine.world import World
 from sana_wm.engine.world_file import load_state, save_state
 from sana_wm.engine.world_state import WorldState
 from sana_wm.errors import InputError
-from sana_wm.models.config import StreamSettings
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,9 @@ class Recording:
         """
         if not files.world.exists():
             raise InputError(f"there is no saved world '{files.world}' to resume; leave out --resume to begin anew.")
-        plan, state, notes = load_state(files.world, world.stages.pipe)
-        _check_same(notes.get("made_from"), _made_from(world.stages.plan, world.state, conditions, fps), files.world)
-        if plan != world.stages.plan:
+        plan, state, notes = load_state(files.world, world.pipe)
+        _check_same(notes.get("made_from"), _made_from(world.state, conditions, fps), files.world)
+        if plan != world.plan:
             raise InputError(f"world '{files.world}' was made with other sampling settings; give the same to resume.")
         frames = world.num_frames_after(state.chunk)
         if frames > conditions.num_frames:
@@ -120,14 +119,14 @@ class Recording:
             self._save(state)
 
     def _save(self, state: WorldState) -> None:
-        stages = self._world.stages
+        world = self._world
         notes = {
-            "made_from": _made_from(stages.plan, state, self._conditions, self.video.fps),
-            "path_sha256": _path_hash(self._conditions, self._world.num_frames_after(state.chunk)),
+            "made_from": _made_from(state, self._conditions, self.video.fps),
+            "path_sha256": _path_hash(self._conditions, world.num_frames_after(state.chunk)),
             "chunks_sha256": self.chunk_hashes,
             "video_bytes": self.video.nbytes,
         }
-        save_state(self.files.world, stages.pipe, stages.plan, state, notes)
+        save_state(self.files.world, world.pipe, world.plan, state, notes)
 
     def describe(self, timings: Mapping[str, float], request: Mapping[str, Any] | None = None) -> None:
         """Write the description beside the video, which is complete; arguments as of `write_sidecar`.
@@ -137,8 +136,8 @@ class Recording:
         Raises:
             InputError: the place cannot be written.
         """
-        stages, conditions = self._world.stages, self._conditions
-        settings = stages.pipe.describe(conditions, self._world.state.seed) | {"stream": asdict(stages.plan)}
+        world, conditions = self._world, self._conditions
+        settings = world.pipe.describe(conditions, world.state.seed) | {"stream": asdict(world.plan)}
         pixels = {"chunks_sha256": self.chunk_hashes}
         size = conditions.height, conditions.width
         with staged(self.files.sidecar.parent) as folder:
@@ -161,7 +160,7 @@ class Recording:
         self.close()
 
 
-def _made_from(plan: StreamSettings, state: WorldState, conditions: Conditions, fps: int) -> dict[str, Any]:
+def _made_from(state: WorldState, conditions: Conditions, fps: int) -> dict[str, Any]:
     """What must be the same for a video to be gone on with."""
     return {
         "seed": state.seed,

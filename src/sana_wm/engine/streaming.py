@@ -56,7 +56,7 @@ def stream_video(
         GenerationError: a stage failed; the message names it and the chunk. All chunks before it are in the video.
     """
     total = (conditions.num_frames - 1) // world.frames_a_step
-    lanes = _Lanes(world.stages.pipe.device)
+    lanes = _Lanes(world.pipe.device)
     tails = world.state.tails
 
     def denoised() -> Iterator[tuple[Tensor, WorldState]]:

@@ -52,7 +52,9 @@ class World:
     """
 
     def __init__(self, pipe: SanaWMPipeline, plan: StreamSettings, state: WorldState) -> None:
-        self.stages = ChunkStages(pipe, plan)
+        self.pipe, self.plan = pipe, plan
+        size = pipe.settings.height, pipe.settings.width
+        self.stages = ChunkStages(pipe.transformer, pipe.codec, size, plan)
         self._state: WorldState | None = state
 
     @classmethod
@@ -149,7 +151,7 @@ class World:
 
     def fork(self) -> World:
         """Another world with the same past, which goes its own way from here. It costs nothing: the past is shared."""
-        return World(self.stages.pipe, self.stages.plan, self.state)
+        return World(self.pipe, self.plan, self.state)
 
     def save(self, path: str | Path, notes: Mapping[str, Any] | None = None) -> Path:
         """Write all there is to a safetensors file; it appears complete or not at all. `notes`: anything JSON can hold.
@@ -157,7 +159,7 @@ class World:
         Raises:
             InputError: the place cannot be written.
         """
-        return save_state(Path(path), self.stages.pipe, self.stages.plan, self.state, notes)
+        return save_state(Path(path), self.pipe, self.plan, self.state, notes)
 
     @classmethod
     def load(cls, pipe: SanaWMPipeline, path: str | Path) -> World:
