@@ -217,6 +217,24 @@ def test_moves_that_cannot_be_made_are_refused(pipe: SanaWMPipeline, move: dict[
     assert world.chunk == 0
 
 
+def test_poses_that_leap_away_are_told_of(pipe: SanaWMPipeline, caplog: pytest.LogCaptureFixture) -> None:
+    world = begin(pipe, plan=replace(FAST, timesteps=(1000.0, 0.0)))
+    path = rollout("w-48", translation_speed=0.2)
+    world.step(poses=path[1:25])
+    assert not caplog.records
+    world.step(poses=path[1:25])  # a path that begins again at the start, not where the camera is
+    assert "moves up to 4.6 units" in caplog.text
+
+
+def test_a_lens_that_changes_is_refused(pipe: SanaWMPipeline) -> None:
+    lens = np.array([50.0, 50, 30, 16])
+    for many in (np.stack([lens, lens]), np.eye(3)[None].repeat(25, 0)):
+        with pytest.raises(InputError, match="one lens"):
+            begin(pipe, intrinsics=many, fov=None)
+    same = [begin(pipe, intrinsics=one, fov=None).state.intrinsics.tolist() for one in (lens, lens[None])]
+    assert same[0] == same[1]
+
+
 def test_a_closed_world_does_not_go_on(pipe: SanaWMPipeline) -> None:
     with begin(pipe) as world:
         world.step("w")

@@ -196,6 +196,19 @@ def test_keys_go_on_from_where_poses_have_led() -> None:
     assert -placed.c2w[1, 2] == pytest.approx(math.sin(math.radians(60)), abs=1e-6)  # the tilt so far counts
 
 
+def test_a_tilt_beyond_the_limit_where_poses_led_stays_until_keys_lessen_it() -> None:
+    def tilt(motion: CameraMotion) -> float:
+        return math.degrees(math.asin(-float(motion.c2w[1, 2])))
+
+    steep = CameraMotion(MotionRules(pitch_limit_deg=85))
+    for keys in parse_actions("i-200"):
+        steep.step(keys)
+    motion = CameraMotion().placed(steep.c2w)
+    for word, expected in (("w", 85.0), ("i", 85.0), ("k", 84.4)):
+        motion.step(word)
+        assert tilt(motion) == pytest.approx(expected, abs=1e-3)
+
+
 @pytest.mark.parametrize("damage", [{"rotation": [1, 2]}, {"pitch": None}, {"held": ["q"]}])
 def test_a_motion_that_cannot_be_read_is_refused(damage: dict[str, object]) -> None:
     with pytest.raises(InputError):

@@ -271,6 +271,17 @@ def test_the_compression_ratios_are_given_whatever_the_config_says() -> None:
         assert (vae.spatial_compression_ratio, vae.temporal_compression_ratio) == (32, 8)
 
 
+def test_the_streaming_releases_class_is_the_same_vae_with_a_causal_decoder() -> None:
+    config = TINY | {"_class_name": "AutoencoderKLCausalLTX2Video", "decoder_upsample_type": None}
+    del config["decoder_causal"]
+    vae, same = build_ltx2_vae(config), tiny_vae(decoder_causal=True)
+    vae.load_state_dict(same.state_dict())
+    z = random(1, 8, 3, 2, 2)
+    assert torch.equal(Ltx2Codec(vae).decode(z), Ltx2Codec(same).decode(z))
+    kinds = ["spatiotemporal"] * 3
+    assert build_ltx2_vae(config | {"decoder_upsample_type": kinds}).config.upsample_type == kinds
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -30,7 +30,7 @@ from sana_wm.geometry.actions import (
     MotionRules,
     parse_actions,
 )
-from sana_wm.geometry.poses import check_poses
+from sana_wm.geometry.poses import check_poses, warn_large_steps
 from sana_wm.models.config import StreamSettings
 from sana_wm.sampling import needs_uncond
 
@@ -80,6 +80,8 @@ class World:
             InputError: something in the arguments is wrong, or the model's codec cannot stream.
             GenerationError: the picture's latents are not finite.
         """
+        if intrinsics is not None:
+            _check_one(intrinsics)
         still = torch.eye(4)[None]
         request = check_request(
             image, prompt, c2w=still, intrinsics=intrinsics, fov=fov, negative_prompt=negative_prompt
@@ -225,6 +227,7 @@ class World:
             raise InputError(f"a step goes where keys or poses lead, but {found} given; give one of them.")
         if poses is not None:
             c2w = check_poses(poses, "poses").detach().cpu()
+            warn_large_steps(torch.cat([state.motion.c2w[None], c2w]), "poses")  # if they are relative to another frame
             motion = state.motion.placed(c2w[-1])
         else:
             assert keys is not None
@@ -245,3 +248,10 @@ def keys_of_frames(keys: Keys, count: int) -> Sequence[Collection[str]]:
         return parse_actions(keys)
     word = keys.strip()
     return [frozenset() if word.lower() == "none" else frozenset(word)] * count
+
+
+def _check_one(intrinsics: Tensor | npt.ArrayLike) -> None:
+    """Refuse intrinsics of many frames: nobody knows yet how many a world will have."""
+    shape = tuple(np.shape(intrinsics))
+    if (len(shape) == 3 or (len(shape) == 2 and shape != (3, 3))) and shape[0] > 1:
+        raise InputError(f"intrinsics has the shape {shape}; a world has one lens, (4,) or (3,3).")

@@ -214,7 +214,8 @@ class CameraMotion:
         self._held = keys
 
     def _move(self, forward: float, strafe: float, yaw: float, pitch: float) -> None:
-        limit = math.radians(self.rules.pitch_limit_deg)
+        # Poses from outside may have led beyond the limit: from there the tilt can only become less.
+        limit = max(math.radians(self.rules.pitch_limit_deg), abs(self._pitch))
         if self.rules.legacy:
             pitch_after = self._pitch if abs(self._pitch + pitch) > limit else self._pitch + pitch
         else:

@@ -15,6 +15,8 @@ from sana_wm.errors import InputError
 from sana_wm.models.ltx2_stream import check_streams, decode_chunk
 from sana_wm.models.ltx2_tiling import SPATIAL_STRIDE, TEMPORAL_STRIDE, Tiling, fade_in, stride_without_slivers
 
+CAUSAL_CLASS = "AutoencoderKLCausalLTX2Video"
+"""The class of the streaming release: the same layers and keys, but for two settings with a decoder that is causal."""
 MIN_LATENTS = 2
 """Smallest latent height and width the decoder takes: it pads by reflection."""
 
@@ -191,9 +193,13 @@ def build_ltx2_vae(config: Mapping[str, Any]) -> Any:
     from diffusers import AutoencoderKLLTX2Video
 
     name = config.get("_class_name", "AutoencoderKLLTX2Video")
-    if name != "AutoencoderKLLTX2Video":
-        raise InputError(f"the VAE's config names the class {name!r}; AutoencoderKLLTX2Video is what can be loaded")
     values = {key: value for key, value in config.items() if not key.startswith("_")}
+    if name == CAUSAL_CLASS:
+        values.setdefault("decoder_causal", True)
+        upsampling = values.pop("decoder_upsample_type", None)
+        values |= {} if upsampling is None else {"upsample_type": upsampling}
+    elif name != "AutoencoderKLLTX2Video":
+        raise InputError(f"the VAE's config names the class {name!r}; AutoencoderKLLTX2Video is what can be loaded")
     values |= {"spatial_compression_ratio": SPATIAL_STRIDE, "temporal_compression_ratio": TEMPORAL_STRIDE}
     try:
         vae = AutoencoderKLLTX2Video(**values)
