@@ -124,9 +124,11 @@ def test_a_video_that_was_stopped_goes_on_as_the_same_file(pipe: SanaWMPipeline,
 def test_a_finished_video_can_be_made_longer(pipe: SanaWMPipeline, tmp_path: Path) -> None:
     longer = streamed(pipe, tmp_path / "longer")
     short = streamed(pipe, tmp_path / "short", "w-24,dw-12,none-12")
+    short.describe({})
     conditions = conditions_of(pipe)
     world = world_of(pipe, conditions)
     with Recording.resume(world, conditions, short.files, 16) as recording:
+        assert not short.files.sidecar.exists()  # it would describe another video
         stream_video(world, conditions, recording)
     assert short.files.video.read_bytes() == longer.files.video.read_bytes()
 

@@ -15,13 +15,16 @@ from safetensors.torch import save_file
 
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.pipeline import SanaWMPipeline
+from sana_wm.engine.pixels import to_levels
 from sana_wm.engine.sidecar import frames_sha256
 from sana_wm.engine.stream_plan import plan_stream
 from sana_wm.engine.world import World
 from sana_wm.errors import InputError
 from sana_wm.geometry.actions import rollout
 from sana_wm.models.config import StreamSettings
+from sana_wm.models.ltx2_vae import Ltx2Codec
 from tests.engine.tiny import SETTINGS, picture, tiny_components
+from tests.models.test_ltx2_vae import tiny_vae
 
 FAST = StreamSettings(timesteps=(1000.0, 500.0, 0.0))
 MOVES = ["w", "dw-10,w-14", "none", "ia"]
@@ -233,6 +236,32 @@ def test_a_lens_that_changes_is_refused(pipe: SanaWMPipeline) -> None:
             begin(pipe, intrinsics=many, fov=None)
     same = [begin(pipe, intrinsics=one, fov=None).state.intrinsics.tolist() for one in (lens, lens[None])]
     assert same[0] == same[1]
+
+
+def ltx2_pipe(**options: Any) -> SanaWMPipeline:
+    parts = tiny_components(replace(SETTINGS, height=64, width=96))
+    codec = Ltx2Codec(tiny_vae(**options)).eval()
+    return SanaWMPipeline(parts.transformer, codec, parts.text_encoder, parts.settings)
+
+
+def test_a_world_is_seen_through_the_large_models_codec_as_well(tmp_path: Path) -> None:
+    pipe = ltx2_pipe(decoder_causal=True)
+    world, made = begin(pipe), []
+    decode = world.stages.codec.decode_next
+    latents: list[torch.Tensor] = []
+    pipe.codec.decode_next = lambda z, tails: (latents.append(z), decode(z, tails))[1]  # type: ignore[method-assign]
+    for keys in ("w", "d"):
+        made.append(world.step(keys))
+    world = World.load(pipe, world.save(tmp_path / "w.safetensors"))
+    made.append(world.step("a"))
+    assert [frames.shape for frames in made] == [(25, 64, 96, 3), (24, 64, 96, 3), (24, 64, 96, 3)]
+    whole = to_levels(pipe.codec.decode(torch.cat(latents, 2))[0]).permute(1, 2, 3, 0).numpy()
+    assert np.abs(np.concatenate(made).astype(int) - whole).max() <= 1
+
+
+def test_a_codec_that_looks_ahead_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match="looks at later frames"):
+        begin(ltx2_pipe(decoder_causal=False))
 
 
 def test_a_closed_world_does_not_go_on(pipe: SanaWMPipeline) -> None:

@@ -67,12 +67,11 @@ class Recording:
         Raises:
             InputError: the place cannot be written.
         """
+        _remove(files.world, files.sidecar)  # they belong to the video that is about to be overwritten
         try:
             files.video.parent.mkdir(parents=True, exist_ok=True)
-            for path in (files.world, files.sidecar):  # they belong to the video that is about to be overwritten
-                path.unlink(missing_ok=True)
         except OSError as error:
-            raise InputError(f"'{files.video.parent}' cannot be written ({error.strerror or error}).") from error
+            raise InputError(f"'{files.video.parent}' cannot be made ({error.strerror or error}).") from error
         return cls(world, conditions, files, GrowingMp4(files.video, fps), save_every)
 
     @classmethod
@@ -101,6 +100,7 @@ class Recording:
         if not isinstance(hashes, list) or len(hashes) != state.chunk or not isinstance(nbytes, int):
             raise InputError(f"world '{files.world}' does not say what of the video belongs to it.")
         video = GrowingMp4(files.video, fps, frames=frames, chunks=state.chunk, nbytes=nbytes)
+        _remove(files.sidecar)  # of a shorter video, if that was complete
         recording = cls(world, conditions, files, video, save_every)
         recording.chunk_hashes = list(hashes)
         world.state = state
@@ -158,6 +158,14 @@ class Recording:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(f"'{path}' cannot be removed ({error.strerror or error}).") from error
 
 
 def _made_from(state: WorldState, conditions: Conditions, fps: int) -> dict[str, Any]:
