@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sana_wm.engine.overlap import overlapped
+from sana_wm.engine.overlap import Stopped, overlapped
 
 
 def threads() -> int:
@@ -88,8 +88,31 @@ def test_whoever_stops_reading_stops_everything() -> None:
             begun.append(x)
             yield x
 
-    results = overlapped(source(), lambda x: x)
+    stop = threading.Event()
+    results = overlapped(source(), lambda x: x, stop=stop)
     assert [next(results) for _ in range(5)] == list(range(5))
+    assert not stop.is_set()
     results.close()
+    assert stop.is_set()
     assert threads() == before
     assert len(begun) < 20
+
+
+def test_a_long_stage_that_stops_by_itself_leaves_nobody_waiting() -> None:
+    stop, waits = threading.Event(), threading.Event()
+    before = threads()
+
+    def source() -> Iterator[int]:
+        yield 0
+        waits.set()
+        stop.wait(10)  # the stages behind have nothing to do meanwhile
+        raise Stopped
+
+    results = overlapped(source(), lambda x: x, lambda x: x, stop=stop)
+    assert next(results) == 0
+    assert waits.wait(10)
+    closing = threading.Thread(target=results.close)
+    closing.start()
+    closing.join(10)
+    assert not closing.is_alive()
+    assert threads() == before

@@ -89,22 +89,18 @@ def test_the_saved_world_is_one_to_walk_on_in(pipe: SanaWMPipeline, tmp_path: Pa
     assert np.array_equal(world.step(poses=poses), live.step(poses=poses))
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("after", [1, 3])
 def test_a_video_that_was_stopped_goes_on_as_the_same_file(pipe: SanaWMPipeline, tmp_path: Path, after: int) -> None:
     whole = streamed(pipe, tmp_path / "whole")
 
     def stop(done: int, total: int) -> None:
         if done == after:
-            raise Stopped
+            raise KeyboardInterrupt
 
     conditions, files = conditions_of(pipe), StreamFiles.of(tmp_path / "parts", "a")
     world = world_of(pipe, conditions)
     before = threading.active_count()
-    with Recording.begin(world, conditions, files, 16) as recording, pytest.raises(Stopped):
+    with Recording.begin(world, conditions, files, 16) as recording, pytest.raises(KeyboardInterrupt):
         stream_video(world, conditions, recording, stop)
     assert threading.active_count() == before
     assert len(played(files.video)[0]) >= 1 + 24 * after
@@ -251,6 +247,29 @@ def test_a_stream_that_fails_at_once_leaves_no_empty_video(tmp_path: Path) -> No
     with Recording.begin(world, conditions, files, 16) as recording, pytest.raises(GenerationError):
         stream_video(world, conditions, recording)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_does_not_wait_for_the_chunk_that_is_being_denoised(tmp_path: Path) -> None:
+    pipe, calls = own_pipe(), []
+
+    def slow(module: Any, inputs: Any, output: Any) -> None:
+        calls.append(1)
+        threading.Event().wait(0.01)
+
+    pipe.transformer.final_layer.register_forward_hook(slow)
+    conditions = conditions_of(pipe)
+    steps = 50
+    world = world_of(pipe, conditions, plan=replace(FAST, timesteps=tuple(range(steps, -1, -1))))
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    recorded = Recording.begin(world, conditions, StreamFiles.of(tmp_path, "a"), 16)
+    with recorded as recording, pytest.raises(KeyboardInterrupt):
+        stream_video(world, conditions, recording, interrupt)
+    # The first chunk, what the second was at when that had been written, and not all the rest of it.
+    assert steps < len(calls) < 2 * steps
 
 
 def test_a_slow_disk_holds_up_the_model(pipe: SanaWMPipeline, tmp_path: Path) -> None:

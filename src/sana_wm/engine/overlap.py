@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import Any
 
 
-class _NobodyReads(Exception):
-    """Whoever was to take the item is gone."""
+class Stopped(Exception):
+    """Nobody wants the item any more. A long stage may raise it by itself when its `stop` is set."""
 
 
 class _Channel:
@@ -27,7 +27,7 @@ class _Channel:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(self._items) < self._depth)
             if self._closed:
-                raise _NobodyReads
+                raise Stopped
             self._items.append(item)
             self._changed.notify_all()
 
@@ -58,14 +58,15 @@ class _Channel:
 
 
 def overlapped(
-    source: Iterable[Any], *stages: Callable[[Any], Any], depth: int = 1
+    source: Iterable[Any], *stages: Callable[[Any], Any], depth: int = 1, stop: Event | None = None
 ) -> Generator[Any, None, None]:
     """What the stages, one after another, make of every item of the source, in its order.
 
     The source and every stage run in a thread of their own; at most `depth` finished items wait between two of them, so
     a slow stage holds up those before it and memory stays bounded. When a stage fails, what went before the failing
     item still comes out, then the error is raised here; no stage begins anything new. Closing this iterator, as an
-    exception in whoever reads it does, stops all of them after what they are at.
+    exception in whoever reads it does, stops all of them after what they are at; `stop` is set then, for stages that
+    take so long that they look at it on the way.
     """
     threads: list[Thread] = []
     before: Any = source
@@ -78,6 +79,8 @@ def overlapped(
             thread.start()
         yield from before
     finally:
+        if stop is not None:
+            stop.set()
         before.close()
         for thread in threads:
             if thread.ident is not None:
@@ -89,8 +92,8 @@ def _work(before: Any, stage: Callable[[Any], Any] | None, after: _Channel) -> N
         for item in before:
             after.put(item if stage is None else stage(item))
         after.end()
-    except _NobodyReads:
-        pass
+    except Stopped:
+        after.end()  # whoever still waits for an item must not wait for ever
     except BaseException as error:  # it is raised again where the results are read
         after.end(error)
     finally:

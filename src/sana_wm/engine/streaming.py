@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from sana_wm.engine.chunk_stages import Move
 from sana_wm.engine.conditions import Conditions
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
-from sana_wm.engine.overlap import overlapped
+from sana_wm.engine.overlap import Stopped, overlapped
 from sana_wm.engine.recording import Recording
 from sana_wm.engine.world import World
 from sana_wm.engine.world_state import WorldState
@@ -58,12 +59,17 @@ def stream_video(
     total = (conditions.num_frames - 1) // world.frames_a_step
     lanes = _Lanes(world.pipe.device)
     tails = world.state.tails
+    stop = Event()
+
+    def on_step(step: int, steps: int, latents: Tensor) -> None:
+        if stop.is_set():  # a chunk of a large model takes seconds
+            raise Stopped
 
     def denoised() -> Iterator[tuple[Tensor, WorldState]]:
         state, on_lane = world.state, lanes.lane("denoise")
         while state.chunk < total:
             with on_lane():
-                latents, state = world.stages.denoise(state, _move(world, conditions, state))
+                latents, state = world.stages.denoise(state, _move(world, conditions, state), on_step)
             yield latents, state
 
     decode_lane = lanes.lane("decode")
@@ -88,7 +94,7 @@ def stream_video(
         return state
 
     on_chunk(world.chunk, total)
-    with closing(overlapped(denoised(), decode, write, depth=AHEAD)) as written:
+    with closing(overlapped(denoised(), decode, write, depth=AHEAD, stop=stop)) as written:
         for state in written:
             world.state = state
             on_chunk(state.chunk, total)
