@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sana_wm.cli.bench import forward_lines, train_lines
+from sana_wm.cli.bench import forward_lines, stream_line, train_lines
+from sana_wm.engine.chunk_stages import ChunkStages
 from sana_wm.evaluation.forward_floor import H100, PARTS, compared, forward_work
+from sana_wm.evaluation.stream_speed import measure_stream
+from sana_wm.models.config import StreamSettings
 from tests.cli.conftest import Run
+from tests.engine.tiny import tiny_components
 from tests.models.small import CONFIG
 
 
@@ -96,3 +100,20 @@ def test_flags_and_links_of_the_page_exist(run: Run) -> None:
         assert flag in flags, flag
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (docs / link).exists(), link
+
+
+def test_the_chunks_of_a_stream_are_timed_and_its_state_measured() -> None:
+    parts = tiny_components()
+    stages = ChunkStages(parts.transformer, parts.codec, (32, 48), StreamSettings(timesteps=(1000.0, 0.0)))
+    lines: list[str] = []
+    found = measure_stream(stages, 4, lambda chunk: lines.append(stream_line(chunk)))
+    sizes = [chunk["state_bytes"] for chunk in found]
+    assert sizes[1:] == [sizes[1]] * 3  # of one size, once the window is full
+    assert all(sum(size.values()) == pytest.approx(2 * size["all"], abs=64) for size in sizes)  # "all" is one of them
+    assert all(chunk["denoise_seconds"] > 0 < chunk["decode_seconds"] for chunk in found)
+    assert lines[3].startswith("chunk 3: denoise")
+
+
+def test_a_stream_that_cannot_be_timed_is_refused(run: Run) -> None:
+    for flags in (["--chunks", "2"], ["--preset", "mega"]):
+        assert run("bench", "stream", "--device", "cpu", *flags).code == 2

@@ -14,7 +14,7 @@ from sana_wm.engine import example
 from tests.cli.conftest import Run
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("getting-started.md", "camera-control.md")
+PAGES = ("getting-started.md", "camera-control.md", "streaming.md")
 
 
 def blocks(page: str) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -168,3 +169,47 @@ def test_no_keys_at_all_is_one_pose() -> None:
     c2w, velocity = trace([], MotionRules())
     assert c2w.shape == (1, 4, 4)
     assert velocity.shape == (0, 4)
+
+
+def test_a_motion_can_be_taken_up_again_to_the_last_digit() -> None:
+    motion = CameraMotion(MotionRules(translation_speed=0.3))
+    for keys in parse_actions("wd-3,dk-4,none-2"):
+        motion.step(keys)
+    kept = json.loads(json.dumps(motion.state()))
+    others = [motion.copy(), CameraMotion.of(kept, motion.rules)]
+    later = parse_actions("d-3,wi-5,none-4")
+    expected = torch.stack([motion.step(keys) for keys in later])
+    for other in others:  # neither has moved with it meanwhile
+        assert torch.equal(torch.stack([other.step(keys) for keys in later]), expected)
+        assert other.state() == motion.state()
+
+
+def test_keys_go_on_from_where_poses_have_led() -> None:
+    motion = CameraMotion()
+    for keys in parse_actions("wd-30,i-20"):
+        motion.step(keys)
+    placed = CameraMotion().placed(motion.c2w)
+    assert torch.equal(placed.c2w, motion.c2w)
+    assert torch.equal(placed.velocity, torch.zeros(4))
+    for keys in parse_actions("i-200"):
+        placed.step(keys)
+    assert -placed.c2w[1, 2] == pytest.approx(math.sin(math.radians(60)), abs=1e-6)  # the tilt so far counts
+
+
+def test_a_tilt_beyond_the_limit_where_poses_led_stays_until_keys_lessen_it() -> None:
+    def tilt(motion: CameraMotion) -> float:
+        return math.degrees(math.asin(-float(motion.c2w[1, 2])))
+
+    steep = CameraMotion(MotionRules(pitch_limit_deg=85))
+    for keys in parse_actions("i-200"):
+        steep.step(keys)
+    motion = CameraMotion().placed(steep.c2w)
+    for word, expected in (("w", 85.0), ("i", 85.0), ("k", 84.4)):
+        motion.step(word)
+        assert tilt(motion) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("damage", [{"rotation": [1, 2]}, {"pitch": None}, {"held": ["q"]}])
+def test_a_motion_that_cannot_be_read_is_refused(damage: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        CameraMotion.of(CameraMotion().state() | damage)

@@ -14,6 +14,7 @@ from sana_wm.geometry.conditions import (
     camera_conditions,
     chunk_plucker,
     latent_frame_indices,
+    next_conditions,
     num_latent_frames,
     plucker_windows,
     training_conditions,
@@ -156,3 +157,14 @@ def test_the_first_strategy_takes_the_first_raw_frame_of_each_latent_frame() -> 
     assert torch.equal(conditions[:, :16], c2w[[0, 1, 9]].flatten(1))
     with pytest.raises(InputError, match="'middle'"):
         training_conditions(c2w, intrinsics, (96, 64), (3, *LATENT_HW), strategy="middle")  # type: ignore[arg-type]
+
+
+def test_what_follows_a_chunk_is_cut_from_the_whole_path() -> None:
+    c2w, intrinsics = clip(49)
+    sizes = (TARGET_HW, LATENT_HW)
+    rows, maps = camera_conditions(c2w, intrinsics, *sizes), chunk_plucker(c2w, intrinsics, *sizes)
+    for first, end in ((1, 4), (4, 7)):
+        raw = slice(8 * (first - 1), 8 * (end - 1) + 1)  # the last pose before, and the new ones
+        next_rows, next_maps = next_conditions(c2w[raw], intrinsics[raw], *sizes)
+        assert torch.equal(next_rows, rows[first:end])
+        assert torch.equal(next_maps, maps[:, first:end])

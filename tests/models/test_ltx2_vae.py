@@ -212,6 +212,42 @@ def test_the_interior_of_spatial_tiles_is_the_untiled_picture() -> None:
     assert not torch.allclose(tiled[..., 448:512, :], whole[..., 448:512, :], atol=1e-4)
 
 
+@pytest.mark.parametrize("sizes", [(7,), (4, 3), (1, 3, 3), (1,) * 7])
+def test_decoding_with_a_remembered_past_is_the_full_causal_decode(sizes: tuple[int, ...]) -> None:
+    built, z = Ltx2Codec(tiny_vae(decoder_causal=True), Tiling(spatial=False, temporal="off")), random(2, 8, 7, 2, 3)
+    tails, made, memory = (), [], set()
+    for chunk in z.split(sizes, dim=2):
+        before = [tail.clone() for tail in tails]
+        frames, after = built.decode_next(chunk, tails)
+        assert all(map(torch.equal, before, tails))  # the past can be taken up again
+        tails = after
+        made.append(frames)
+        memory.add(sum(tail.untyped_storage().nbytes() for tail in tails))
+    assert [frames.shape[2] for frames in made] == [8 * sizes[0] - 7, *(8 * size for size in sizes[1:])]
+    assert torch.allclose(torch.cat(made, 2), built.decode(z), atol=1e-5)
+    assert memory == {sum(tail.nbytes for tail in tails)}  # constant, and nothing but the tails
+
+
+def test_the_full_decoder_remembers_as_much_as_published() -> None:
+    """568 MiB at 704 x 1280 in 16 bits (spec 41, section 5); here 22 x 40 latents of 4 x 4 where they are 32 x 32."""
+    with torch.device("meta"):
+        built = Ltx2Codec(build_ltx2_vae({"_class_name": "AutoencoderKLLTX2Video", "decoder_causal": True}).bfloat16())
+        _, tails = built.decode_next(torch.zeros(1, 128, 4, 22, 40))
+    assert len(tails) == 45
+    assert round(sum(tail.nbytes for tail in tails) / 2**20) == 568
+
+
+def test_a_decoder_that_cannot_stream_is_refused() -> None:
+    z = random(1, 8, 1, 2, 2)
+    with pytest.raises(InputError, match="decoder_causal is false"):
+        codec().decode_next(z)
+    noisy = tiny_vae(decoder_causal=True, decoder_inject_noise=[True, False, False, False])
+    with pytest.raises(InputError, match="per_channel_scale1"):
+        Ltx2Codec(noisy).decode_next(z)
+    with pytest.raises(InputError, match="latents are 1 x 4"):
+        Ltx2Codec(tiny_vae(decoder_causal=True)).decode_next(random(1, 8, 1, 1, 4))
+
+
 @pytest.mark.parametrize("size", [(17, 29), (22, 40), (16, 17), (31, 57)])
 def test_no_tile_is_a_sliver_that_cannot_be_padded(size: tuple[int, int]) -> None:
     built = short_reach()
@@ -233,6 +269,17 @@ def test_the_compression_ratios_are_given_whatever_the_config_says() -> None:
     for config in (TINY, TINY | {"spatial_compression_ratio": 64, "temporal_compression_ratio": None}):
         vae = build_ltx2_vae(config)
         assert (vae.spatial_compression_ratio, vae.temporal_compression_ratio) == (32, 8)
+
+
+def test_the_streaming_releases_class_is_the_same_vae_with_a_causal_decoder() -> None:
+    config = TINY | {"_class_name": "AutoencoderKLCausalLTX2Video", "decoder_upsample_type": None}
+    del config["decoder_causal"]
+    vae, same = build_ltx2_vae(config), tiny_vae(decoder_causal=True)
+    vae.load_state_dict(same.state_dict())
+    z = random(1, 8, 3, 2, 2)
+    assert torch.equal(Ltx2Codec(vae).decode(z), Ltx2Codec(same).decode(z))
+    kinds = ["spatiotemporal"] * 3
+    assert build_ltx2_vae(config | {"decoder_upsample_type": kinds}).config.upsample_type == kinds
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,25 @@ def test_a_frame_sees_no_latent_after_its_own(codec: NanoAutoencoder, k: int) ->
     assert not torch.allclose(before[:, :, first], after[:, :, first], atol=1e-3)
 
 
+@pytest.mark.parametrize("sizes", [(7,), (4, 3), (1, 3, 3), (1,) * 7])
+def test_decoding_with_a_remembered_past_is_decoding_in_one_go(codec: NanoAutoencoder, sizes: tuple[int, ...]) -> None:
+    latents, tails, made = random_latents(7, batch=2), (), []
+    for chunk in latents.split(sizes, dim=2):
+        before = [tail.clone() for tail in tails]
+        frames, after = codec.decode_next(chunk, tails)
+        assert all(map(torch.equal, before, tails))  # the past can be taken up again: a world forks by sharing it
+        tails = after
+        made.append(frames)
+    assert [frames.shape[2] for frames in made] == [8 * sizes[0] - 7, *(8 * size for size in sizes[1:])]
+    torch.testing.assert_close(torch.cat(made, 2), codec.decode(latents), **EXACT)
+
+
+def test_the_remembered_past_holds_no_more_than_two_frames_a_convolution(codec: NanoAutoencoder) -> None:
+    _, tails = codec.decode_next(random_latents(7))
+    assert all(tail.shape[1] == 2 for tail in tails)
+    assert all(tail.untyped_storage().nbytes() == tail.nbytes for tail in tails)  # not a view that keeps a chunk
+
+
 def test_a_picture_is_the_first_latent_of_every_video_that_starts_with_it(codec: NanoAutoencoder) -> None:
     clip = video(25)
     latents = codec.encode(clip)

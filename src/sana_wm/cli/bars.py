@@ -7,7 +7,9 @@ from types import TracebackType
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-UNITS = {"load": "model", "encode": "input", "denoise": "step", "decode": "frame", "write": "frame"}
+UNITS = {
+    "load": "model", "encode": "input", "denoise": "step", "decode": "frame", "write": "frame", "stream": "chunk"
+}  # fmt: skip
 
 
 class Bars:

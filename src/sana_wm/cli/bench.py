@@ -151,6 +151,36 @@ def train(
     _write(found, out)
 
 
+@bench.command("stream")
+def stream(
+    preset: PresetFlag = "nano",
+    chunks: Annotated[int, typer.Option("--chunks", help="Chunks to make; the first two warm up.")] = 6,
+    step: Annotated[
+        int | None, typer.Option("--step", min=1, help="Denoising steps of a chunk.", show_default="the model's")
+    ] = None,
+    device: DeviceFlag = "auto",
+    out: OutFlag = None,
+) -> None:
+    """Time the stages of a chunk, and measure what a world that streams holds between two chunks."""
+    import torch
+
+    from sana_wm.engine.devices import choose_device
+    from sana_wm.evaluation.stream_speed import bench_stream
+
+    chosen = choose_device(device)
+    dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+    found = bench_stream(preset, chosen, dtype, chunks=chunks, steps=step, report=lambda r: typer.echo(stream_line(r)))
+    last = found["chunks"][-1]["state_bytes"]
+    typer.echo("\n".join(f"  {part:20}{size / 2**20:10.2f} MiB" for part, size in last.items()))
+    _write(found, out)
+
+
+def stream_line(found: dict[str, Any]) -> str:
+    """What is printed of one chunk."""
+    line = f"chunk {found['chunk']}: denoise {found['denoise_seconds']:.3f} s, decode {found['decode_seconds']:.3f} s"
+    return line + f", state {found['state_bytes']['all'] / 2**20:.2f} MiB"
+
+
 def _shapes(preset: str, latent_frames: str, batch: str) -> list[Shape]:
     from sana_wm.evaluation.speed import GRIDS, Shape
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sana_wm.errors import InputError
-
 if TYPE_CHECKING:
-    from sana_wm.engine.preprocess import Request
-    from sana_wm.engine.video import WorldVideo
+    from sana_wm.engine.conditions import Conditions
 
 logger = logging.getLogger(__name__)
 
-CAMERA, SAMPLING, OUTPUT = "Camera", "Sampling", "Output"
+CAMERA, SAMPLING, OUTPUT, STREAM = "Camera", "Sampling", "Output", "Streaming"
 MODELS_OWN = "the model's"
 
 
@@ -120,12 +116,35 @@ def generate(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write the video with its motion drawn on.", rich_help_panel=OUTPUT)
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Chunk by chunk, into a file that plays while it grows.", rich_help_panel=STREAM
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the streamed video that the same command began.", rich_help_panel=STREAM
+        ),
+    ] = False,
+    save_every: Annotated[
+        int | None,
+        typer.Option(
+            "--save_every",
+            help="Chunks between two saves of what --resume needs; 0 for none.",
+            show_default="1",
+            rich_help_panel=STREAM,
+        ),
+    ] = None,
 ) -> None:
     """Make a video. Without options: the bundled example, into the folder out."""
     begin = time.perf_counter()
     flags = {key: str(value) if isinstance(value, Path) else value for key, value in locals().items() if key != "begin"}
 
     from sana_wm.cli.bars import Bars
+    from sana_wm.cli.generate_stream import Target, check_stream_flags, stream_names, stream_to_disk
+    from sana_wm.cli.scene import check_scene, read_scene
     from sana_wm.engine.devices import choose_device
     from sana_wm.engine.mp4 import check_fps
     from sana_wm.engine.outputs import output_names, write_outputs
@@ -134,12 +153,15 @@ def generate(
     from sana_wm.engine.progress import StageClock
     from sana_wm.engine.sampling_plan import SamplingPlan, check_sampling
     from sana_wm.engine.staging import check_name, check_writable
+    from sana_wm.engine.stream_plan import plan_stream
     from sana_wm.models.fp8 import check_fp8
 
     # Everything that can be wrong is found here, before anything large is read or downloaded.
-    scene = _scene(image, prompt, action, camera, intrinsics, fov)
+    check_stream_flags(stream, resume=resume, save_every=save_every, overlay=overlay, step=step, flow_shift=flow_shift)
+    scene = read_scene(image, prompt, action, camera, intrinsics, fov)
     name = check_name(scene.image.stem if name is None else name)
-    check_writable(output_dir, list(output_names(name, overlay=overlay).values()))
+    names = stream_names(name) if stream else list(output_names(name, overlay=overlay).values())
+    check_writable(output_dir, names)
     check_sampling(step, cfg_scale, flow_shift)
     generator = noise_generator(seed)
     if num_frames is not None:
@@ -150,7 +172,7 @@ def generate(
     if fp8:
         check_fp8(chosen)
     speeds = {"translation_speed": translation_speed, "rotation_speed_deg": rotation_speed_deg}
-    request = _check(scene, negative_prompt, {key: value for key, value in speeds.items() if value is not None})
+    request = check_scene(scene, negative_prompt, {key: value for key, value in speeds.items() if value is not None})
 
     with Bars() as bars:
         clock = StageClock(bars)
@@ -160,100 +182,34 @@ def generate(
         rate = pipe.settings.fps if fps is None else fps
         if scene.camera_fps is not None and scene.camera_fps != rate:
             logger.warning("the poses are for %g frames a second, the video is written at %d", scene.camera_fps, rate)
-        plan = SamplingPlan.of(pipe.settings, step, cfg_scale, flow_shift)
-        video = pipe.generate(pipe.prepare(request, num_frames), plan, generator, bars)
-        paths = write_outputs(
-            video,
-            output_dir,
-            name,
-            fps=rate,
-            overlay=overlay,
-            timings=clock.seconds,
-            request=flags | {"image": str(scene.image), "action": scene.action},
-            progress=bars,
-        )
-    _report(video, rate, list(paths.values()), time.perf_counter() - begin)
+        asked = flags | {"image": str(scene.image), "action": scene.action}
+        if stream:
+            few_steps = plan_stream(pipe.settings, step, cfg_scale, flow_shift)
+            target = Target(output_dir, name, rate, resume, save_every)
+            conditions, paths = stream_to_disk(pipe, few_steps, request, num_frames, seed, target, clock, asked)
+        else:
+            plan = SamplingPlan.of(pipe.settings, step, cfg_scale, flow_shift)
+            conditions = pipe.prepare(request, num_frames)
+            video = pipe.generate(conditions, plan, generator, bars)
+            paths = list(
+                write_outputs(
+                    video,
+                    output_dir,
+                    name,
+                    fps=rate,
+                    overlay=overlay,
+                    timings=clock.seconds,
+                    request=asked,
+                    progress=bars,
+                ).values()
+            )
+    _report(conditions, rate, paths, time.perf_counter() - begin)
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """What the flags name, the example filled in and files read; not yet checked against each other."""
-
-    image: Path
-    prompt: str
-    action: str | None
-    c2w: Any
-    camera_fps: float | None
-    intrinsics: Any
-    intrinsics_from_camera: bool
-    fov: float | None
-
-
-def _scene(
-    image: Path | None,
-    prompt: str | None,
-    action: str | None,
-    camera: Path | None,
-    intrinsics: Path | None,
-    fov: float | None,
-) -> _Scene:
-    from sana_wm.cli.prompt import read_prompt
-    from sana_wm.engine.example import load_example
-    from sana_wm.geometry.intrinsics import load_intrinsics
-    from sana_wm.geometry.poses import load_pose_file
-
-    if action is not None and camera is not None:
-        raise InputError("--action and --camera are both given; the camera path comes from one of them.")
-    if intrinsics is not None and fov is not None:
-        raise InputError("--intrinsics and --fov are both given; give one of them.")
-    lens: Any = None if intrinsics is None else load_intrinsics(intrinsics)
-    if image is None:
-        example = load_example()
-        image, prompt = example.image, example.prompt if prompt is None else prompt
-        if action is None and camera is None:
-            action = example.action
-        if lens is None and fov is None:
-            lens, fov = example.intrinsics, example.fov
-    if prompt is None:
-        raise InputError("--prompt is missing; describe the scene, as text or as a text file.")
-    if action is None and camera is None:
-        raise InputError("--action or --camera is missing; say how the camera moves, e.g. --action w-80.")
-    poses = None if camera is None else load_pose_file(camera)
-    from_camera = poses is not None and poses.intrinsics is not None and lens is None and fov is None
-    return _Scene(
-        image=image,
-        prompt=read_prompt(prompt),
-        action=action,
-        c2w=None if poses is None else poses.c2w,
-        camera_fps=None if poses is None else poses.fps,
-        intrinsics=poses.intrinsics if poses is not None and from_camera else lens,
-        intrinsics_from_camera=from_camera,
-        fov=fov,
-    )
-
-
-def _check(scene: _Scene, negative_prompt: str, speeds: dict[str, float]) -> Request:
-    from sana_wm.engine.preprocess import check_request
-
-    return check_request(
-        scene.image,
-        scene.prompt,
-        action=scene.action,
-        c2w=scene.c2w,
-        intrinsics=scene.intrinsics,
-        fov=scene.fov,
-        negative_prompt=negative_prompt,
-        intrinsics_source="pose file" if scene.intrinsics_from_camera else "given",
-        **speeds,
-    )
-
-
-def _report(video: WorldVideo, rate: int, paths: list[Path], seconds: float) -> None:
-    frames = video.settings["frames"]
-    count, height, width = video.frames.shape[:3]
+def _report(made: Conditions, rate: int, paths: list[Path], seconds: float) -> None:
     typer.echo(
-        f"{count} frames of {width}x{height} at {rate} fps, {count / rate:.1f} s "
-        f"({frames['requested']} frames requested, {frames['available']} poses available)"
+        f"{made.num_frames} frames of {made.width}x{made.height} at {rate} fps, {made.num_frames / rate:.1f} s "
+        f"({made.frames_requested} frames requested, {made.frames_available} poses available)"
     )
     for path in paths:
         typer.echo(f"  {path}")

@@ -9,7 +9,9 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from av.container import OutputContainer
 from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
 
 from sana_wm.errors import InputError
 
@@ -33,20 +35,31 @@ def write_mp4(
     `report` gets the frames done so far. Height and width must be even.
     """
     check_fps(fps)
-    height, width = frames.shape[1:3]
     options = {"movflags": "+faststart"}
     with av.open(str(path), "w", format="mp4", options=options) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": str(CRF), "preset": "medium"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        # Said in the file, so that no player guesses the colours from the size of the picture.
-        coder = stream.codec_context
-        coder.colorspace, coder.color_primaries, coder.color_trc = Colorspace.ITU709, _BT709, _BT709
-        coder.color_range = ColorRange.MPEG
+        stream = add_h264(container, fps, frames.shape[1:3])
         for index, pixels in enumerate(frames, start=1):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(
-                format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
-            )
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(as_picture(pixels)))
             if report is not None:
                 report(index)
         container.mux(stream.encode())
+
+
+def add_h264(container: OutputContainer, fps: int, size: tuple[int, ...], **options: str) -> VideoStream:
+    """A stream of H.264 yuv420p for pictures of `size` = (height, width); `options` are x264's."""
+    options = {"crf": str(CRF), "preset": "medium", **options}
+    stream = container.add_stream("libx264", rate=Fraction(fps), options=options)
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuv420p"
+    # Said in the file, so that no player guesses the colours from the size of the picture.
+    coder = stream.codec_context
+    coder.colorspace, coder.color_primaries, coder.color_trc = Colorspace.ITU709, _BT709, _BT709
+    coder.color_range = ColorRange.MPEG
+    return stream
+
+
+def as_picture(pixels: npt.NDArray[np.uint8]) -> av.VideoFrame:
+    """One frame (H,W,3) as such a stream takes it."""
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(
+        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+    )

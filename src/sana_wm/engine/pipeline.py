@@ -162,9 +162,9 @@ class SanaWMPipeline:
             )
         return video
 
-    def prepare(self, request: Request, num_frames: int | None = None) -> Conditions:
-        """Fit a checked request to this model's picture size and frame count."""
-        return make_conditions(request, self.settings, num_frames, self.codec.temporal_stride)
+    def prepare(self, request: Request, num_frames: int | None = None, stride: int | None = None) -> Conditions:
+        """Fit a checked request to this model's picture size and frame count, stride * k + 1; None: the codec's."""
+        return make_conditions(request, self.settings, num_frames, stride or self.codec.temporal_stride)
 
     @torch.inference_mode()
     def generate(
@@ -193,9 +193,10 @@ class SanaWMPipeline:
     ) -> WorldVideo:
         begin = time.perf_counter()
         with clock.stage("encode", 2) as report:
-            first = self._encode_image(conditions)
+            first = self.encode_image(conditions.image)
             report(1)
-            features, mask = self._encode_text(conditions, plan)
+            negative = conditions.negative_prompt if plan.uses_negative else None
+            features, mask = self.encode_text(conditions.prompt, negative)
             report(2)
         with clock.stage("denoise", plan.num_inference_steps) as report:
             noise = self._noise(conditions, first, generator)
@@ -214,21 +215,25 @@ class SanaWMPipeline:
             timings=clock.seconds,
         )
 
-    def _encode_image(self, conditions: Conditions) -> Tensor:
-        """Latents (1,C,1,h,w) of the first frame, float32."""
+    def encode_image(self, image: Tensor) -> Tensor:
+        """Latents (1,C,1,h,w), float32, of a first frame (3,H,W) in [-1, 1].
+
+        Raises:
+            GenerationError: they are not finite.
+        """
         dtype = next(self.codec.parameters()).dtype
-        video = conditions.image[None, :, None].to(self.device, dtype)
+        video = image[None, :, None].to(self.device, dtype)
         latents = self.codec.encode(video).float()
         if not bool(torch.isfinite(latents).all()):
             raise GenerationError("stage encode: the image's latents are not finite; the codec may be damaged.")
         return latents
 
-    def _encode_text(self, conditions: Conditions, plan: SamplingPlan) -> tuple[Tensor, Tensor]:
-        """Caption features (B,1,L,C) and mask (B,L); with guidance B is 2, the negative prompt first."""
-        features, mask = self.text_encoder.encode([conditions.prompt])
-        if not plan.uses_negative:
+    def encode_text(self, prompt: str, negative_prompt: str | None = None) -> tuple[Tensor, Tensor]:
+        """Caption features (B,1,L,C) and mask (B,L); B is 2 if there is a negative prompt, which then is first."""
+        features, mask = self.text_encoder.encode([prompt])
+        if negative_prompt is None:
             return features, mask
-        negative, negative_mask = self.text_encoder.encode_negative([conditions.negative_prompt])
+        negative, negative_mask = self.text_encoder.encode_negative([negative_prompt])
         return torch.cat([negative, features]), torch.cat([negative_mask, mask])
 
     def _noise(self, conditions: Conditions, first: Tensor, generator: torch.Generator) -> Tensor:
@@ -277,6 +282,15 @@ class SanaWMPipeline:
             raise GenerationError(f"stage denoise: {error}.") from error
 
     def _settings(self, conditions: Conditions, plan: SamplingPlan, seed: int) -> dict[str, Any]:
+        return self.describe(conditions, seed) | {
+            "sampler": plan.sampler,
+            "num_inference_steps": plan.num_inference_steps,
+            "guidance_scale": plan.guidance_scale,
+            "flow_shift": plan.flow_shift,
+        }
+
+    def describe(self, conditions: Conditions, seed: int) -> dict[str, Any]:
+        """What a video was made with, apart from how it was sampled; ready for JSON."""
         return {
             "model": self.name,
             "device": str(self.device),
@@ -292,10 +306,6 @@ class SanaWMPipeline:
                 "available": conditions.frames_available,
                 "used": conditions.num_frames,
             },
-            "sampler": plan.sampler,
-            "num_inference_steps": plan.num_inference_steps,
-            "guidance_scale": plan.guidance_scale,
-            "flow_shift": plan.flow_shift,
             "intrinsics": {
                 "source": conditions.intrinsics_source,
                 "assumed": conditions.intrinsics_source == "default",

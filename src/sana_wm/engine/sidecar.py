@@ -37,14 +37,30 @@ def write_sidecar(
 
     `request` is what the command line was asked for.
     """
-    count, height, width = video.frames.shape[:3]
+    height, width = video.frames.shape[1:3]
+    pixels = {"frames_sha256": frames_sha256(video.frames)}
+    write_description(path, (height, width), fps, video.settings, video.c2w, pixels, timings, request)
+
+
+def write_description(
+    path: Path,
+    size: tuple[int, int],
+    fps: int,
+    settings: Mapping[str, Any],
+    c2w: Tensor,
+    pixels: Mapping[str, Any],
+    timings: Mapping[str, float],
+    request: Mapping[str, Any] | None = None,
+) -> None:
+    """The same without the frames: `size` is their height and width, c2w (F,4,4), `pixels` what is said of them."""
+    (height, width), count = size, len(c2w)
     content: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "video": {"num_frames": count, "height": height, "width": width, "fps": fps, "seconds": round(count / fps, 3)},
-        "settings": video.settings,
-        "camera": summarize_path(video.c2w),
-        "frames_sha256": frames_sha256(video.frames),
+        "settings": dict(settings),
+        "camera": summarize_path(c2w),
+        **pixels,
         "timings_seconds": {stage: round(seconds, 3) for stage, seconds in timings.items()},
         "versions": versions(),
     }

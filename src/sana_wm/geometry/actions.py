@@ -8,9 +8,10 @@ An action string such as `"w-40,dw-20,none-10"` lists segments `keys-frames`. Po
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,6 +136,50 @@ class CameraMotion:
         self._translation = np.zeros(3)
         self._pitch = 0.0
 
+    def copy(self) -> CameraMotion:
+        """Another camera in the same place, moving alike, that goes its own way from here."""
+        twin = CameraMotion(self.rules)
+        twin.__dict__.update(self.__dict__)  # what is in it is replaced by a step, never changed
+        return twin
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the rules, ready for JSON; every digit survives."""
+        return {
+            "velocity": self._velocity.tolist(),
+            "held": sorted(self._held),
+            "rotation": self._rotation.tolist(),
+            "translation": self._translation.tolist(),
+            "pitch": self._pitch,
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any], rules: MotionRules | None = None) -> CameraMotion:
+        """The reverse of :meth:`state`.
+
+        Raises:
+            InputError: it is no state of a camera.
+        """
+        motion = cls(rules)
+        try:
+            motion._velocity = np.array(state["velocity"], dtype=np.float64).reshape(4)
+            motion._held = _checked_keys(state["held"], "the state")
+            motion._rotation = np.array(state["rotation"], dtype=np.float64).reshape(3, 3)
+            motion._translation = np.array(state["translation"], dtype=np.float64).reshape(3)
+            motion._pitch = float(state["pitch"])
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the state of the camera's motion cannot be read ({error}).") from error
+        return motion
+
+    def placed(self, c2w: Tensor) -> CameraMotion:
+        """Another camera with these rules, at rest at the pose (4,4): where poses given from outside have led."""
+        moved = CameraMotion(self.rules)
+        pose = c2w.detach().cpu().double().numpy()
+        moved._rotation, moved._translation = pose[:3, :3].copy(), pose[:3, 3].copy()
+        moved._pitch = math.asin(min(max(-moved._rotation[1, 2], -1.0), 1.0))
+        return moved
+
     @property
     def c2w(self) -> Tensor:
         """Current pose, (4,4) float32."""
@@ -169,7 +214,8 @@ class CameraMotion:
         self._held = keys
 
     def _move(self, forward: float, strafe: float, yaw: float, pitch: float) -> None:
-        limit = math.radians(self.rules.pitch_limit_deg)
+        # Poses from outside may have led beyond the limit: from there the tilt can only become less.
+        limit = max(math.radians(self.rules.pitch_limit_deg), abs(self._pitch))
         if self.rules.legacy:
             pitch_after = self._pitch if abs(self._pitch + pitch) > limit else self._pitch + pitch
         else:

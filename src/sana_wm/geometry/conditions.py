@@ -65,6 +65,18 @@ def chunk_plucker(
     return _plucker(c2w, _latent_intrinsics(intrinsics, target_hw, latent_hw), windows, latent_hw)
 
 
+def next_conditions(
+    c2w: Tensor, intrinsics: Tensor, target_hw: tuple[int, int], latent_hw: tuple[int, int], temporal_stride: int = 8
+) -> tuple[Tensor, Tensor]:
+    """Both inputs, (...,n,20) and (...,6*stride,n,H,W), of the n latent frames that follow raw frame 0 of `c2w`.
+
+    c2w (...,stride*n+1,4,4): the last pose of the chunk before, then the new ones, all relative to the first frame of
+    the whole video; intrinsics (...,stride*n+1,4). The same numbers as those of the whole path cut to these frames.
+    """
+    arguments = (c2w, intrinsics, target_hw, latent_hw, temporal_stride)
+    return camera_conditions(*arguments)[..., 1:, :], chunk_plucker(*arguments)[..., 1:, :, :]
+
+
 def training_conditions(
     c2w: Tensor | None,
     intrinsics: Tensor | None,

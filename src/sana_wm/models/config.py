@@ -118,6 +118,35 @@ class NanoTextConfig:
 
 
 @dataclass(frozen=True)
+class StreamSettings:
+    """How a model makes a video chunk by chunk (spec 20, section 3.5; spec 21, section 5).
+
+    The defaults are the released streaming model's. Weights that were never distilled run with them too, poorly.
+
+    Attributes:
+        sampler: "euler" follows the velocity; "renoise" goes all the way in every step and back with fresh noise.
+        timesteps: where the steps of a chunk begin, and the final 0; of 1000.
+        guidance_scale: above 1, the text is followed more closely, at twice the cost.
+        chunk: latent frames of a chunk; the first chunk has the given image's in addition.
+        window: earlier chunks that softmax blocks read, 0 for all, which then cost more with every chunk; with `sink`
+            the first chunk is always one of them.
+    """
+
+    sampler: Literal["euler", "renoise"] = "euler"
+    timesteps: tuple[float, ...] = (1000.0, 960.0, 889.0, 727.0, 0.0)
+    guidance_scale: float = 1.0
+    chunk: int = 3
+    window: int = 2
+    sink: bool = True
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise InputError(f"stream.chunk is {self.chunk}; it must be at least 1")
+        if self.window < 0:
+            raise InputError(f"stream.window is {self.window}; it must be 0, for all chunks, or more")
+
+
+@dataclass(frozen=True)
 class PipelineSettings:
     """What a model makes unless told otherwise: picture size in pixels, frames, the sampler that suits its weights."""
 
@@ -129,6 +158,7 @@ class PipelineSettings:
     guidance_scale: float
     flow_shift: float
     sampler: Literal["flow_euler_ltx", "flow_dpm-solver"] = "flow_euler_ltx"
+    stream: StreamSettings = StreamSettings()
 
 
 TRANSFORMERS: dict[str, TransformerConfig] = {

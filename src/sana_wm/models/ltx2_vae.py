@@ -5,15 +5,18 @@ One latent stands for 8 x 32 x 32 pixels: F = 8 (T - 1) + 1 frames and T latents
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sana_wm.errors import InputError
+from sana_wm.models.ltx2_stream import check_streams, decode_chunk
 from sana_wm.models.ltx2_tiling import SPATIAL_STRIDE, TEMPORAL_STRIDE, Tiling, fade_in, stride_without_slivers
 
+CAUSAL_CLASS = "AutoencoderKLCausalLTX2Video"
+"""The class of the streaming release: the same layers and keys, but for two settings with a decoder that is causal."""
 MIN_LATENTS = 2
 """Smallest latent height and width the decoder takes: it pads by reflection."""
 
@@ -94,13 +97,8 @@ class Ltx2Codec(nn.Module):
         Raises:
             InputError: latents are smaller than 2 x 2.
         """
-        count, height, width = latents.shape[2:]
-        if min(height, width) < MIN_LATENTS:
-            raise InputError(
-                f"latents are {height} x {width}; the LTX-2 decoder needs at least {MIN_LATENTS} x {MIN_LATENTS}"
-            )
-        weight = next(self.vae.parameters())
-        z = self.denormalize(latents.to(weight.device)).to(weight.dtype)
+        z = self._to_decode(latents)
+        count, height, width = z.shape[2:]
         if self.tiling.temporal == "diffusers":
             self._set_decode_strides(height, width)
             yield self.vae.decode(z).sample.float().clamp(-1, 1)
@@ -118,6 +116,41 @@ class Ltx2Codec(nn.Module):
             kept = tile.shape[2] if last else self.tiling.stride_frames + (start == 0)
             tail = tile[:, :, kept:].clone()
             yield tile[:, :, :kept].clamp(-1, 1)
+
+    def check_streams(self) -> None:
+        """Refuse to stream with a decoder that sees later frames.
+
+        Raises:
+            InputError: it does.
+        """
+        check_streams(self.vae.decoder)
+
+    @torch.no_grad()
+    def decode_next(self, latents: Tensor, tails: Sequence[Tensor] = ()) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next frames of a video whose decoder remembers `tails`, nothing at its beginning; without tiles.
+
+        Args:
+            latents: (B,C,n,h,w) normalised.
+
+        Returns:
+            (B,3,8n,32h,32w) float32 in [-1, 1], at the beginning 8(n-1)+1 frames; and what is remembered after it.
+
+        Raises:
+            InputError: the decoder sees later frames, or latents are smaller than 2 x 2.
+        """
+        self.check_streams()
+        frames, tails = decode_chunk(self.vae.decoder, self._to_decode(latents), tails)
+        return frames.float().clamp(-1, 1), tails
+
+    def _to_decode(self, latents: Tensor) -> Tensor:
+        """Normalised latents as the decoder takes them."""
+        height, width = latents.shape[3:]
+        if min(height, width) < MIN_LATENTS:
+            raise InputError(
+                f"latents are {height} x {width}; the LTX-2 decoder needs at least {MIN_LATENTS} x {MIN_LATENTS}"
+            )
+        weight = next(self.vae.parameters())
+        return self.denormalize(latents.to(weight.device)).to(weight.dtype)
 
     def _starts(self, count: int) -> list[int]:
         """First latents of the temporal tiles of `count` latents."""
@@ -160,9 +193,13 @@ def build_ltx2_vae(config: Mapping[str, Any]) -> Any:
     from diffusers import AutoencoderKLLTX2Video
 
     name = config.get("_class_name", "AutoencoderKLLTX2Video")
-    if name != "AutoencoderKLLTX2Video":
-        raise InputError(f"the VAE's config names the class {name!r}; AutoencoderKLLTX2Video is what can be loaded")
     values = {key: value for key, value in config.items() if not key.startswith("_")}
+    if name == CAUSAL_CLASS:
+        values.setdefault("decoder_causal", True)
+        upsampling = values.pop("decoder_upsample_type", None)
+        values |= {} if upsampling is None else {"upsample_type": upsampling}
+    elif name != "AutoencoderKLLTX2Video":
+        raise InputError(f"the VAE's config names the class {name!r}; AutoencoderKLLTX2Video is what can be loaded")
     values |= {"spatial_compression_ratio": SPATIAL_STRIDE, "temporal_compression_ratio": TEMPORAL_STRIDE}
     try:
         vae = AutoencoderKLLTX2Video(**values)

@@ -9,7 +9,7 @@ chunk with a constant state (:class:`TemporalState`) and give the same numbers a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,18 @@ class TemporalState:
     def __init__(self) -> None:
         self._tails: list[Tensor] = []
         self._position = 0
+
+    @property
+    def tails(self) -> tuple[Tensor, ...]:
+        """(B, 2, C, H, W) of every convolution, in order; empty before the first chunk."""
+        return tuple(tail.clone() for tail in self._tails)  # not views, which would keep whole chunks alive
+
+    @classmethod
+    def of(cls, tails: Sequence[Tensor]) -> TemporalState:
+        """The reverse of :attr:`tails`. No tail is ever changed in place, so states can share them."""
+        state = cls()
+        state._tails = list(tails)
+        return state
 
     def rewind(self) -> TemporalState:
         """Start of a chunk: the next `extend` belongs to the first convolution."""
@@ -262,15 +274,30 @@ class NanoAutoencoder(nn.Module):
                 progress(min(index * CHUNK, total), total)
         return torch.cat(parts, dim=2)
 
-    @torch.no_grad()
     def decode_segments(self, latents: Tensor) -> Iterator[Tensor]:
         """The same video piece by piece, (B, 3, f, 16H, 16W) each, in constant memory."""
+        tails: tuple[Tensor, ...] = ()
+        for chunk in latents.split(CHUNK, dim=2):
+            frames, tails = self.decode_next(chunk, tails)
+            yield frames
+
+    def check_streams(self) -> None:
+        """Nothing to refuse: this codec's decoder never sees later frames."""
+
+    @torch.no_grad()
+    def decode_next(self, latents: Tensor, tails: Sequence[Tensor] = ()) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The next frames of a video whose decoder remembers `tails`, nothing at its beginning.
+
+        Args:
+            latents: (B, C, n, H, W) normalised.
+
+        Returns:
+            (B, 3, 8n, 16H, 16W) float32 in [-1, 1], at the beginning 8(n-1)+1 frames; and what is remembered after it.
+        """
         raw = latents.transpose(1, 2) * _over_channels(self.latents_std) + _over_channels(self.latents_mean)
-        raw = raw.to(self.decoder.conv_in.weight.dtype)
-        state, skip = TemporalState(), self.temporal_stride - 1
-        for chunk in raw.split(CHUNK, dim=1):
-            yield self.decoder(chunk, state.rewind()).float().clamp_(-1, 1)[:, skip:].transpose(1, 2)
-            skip = 0
+        state, skip = TemporalState.of(tails), 0 if tails else self.temporal_stride - 1
+        frames = self.decoder(raw.to(self.decoder.conv_in.weight.dtype), state)
+        return frames.float().clamp_(-1, 1)[:, skip:].transpose(1, 2), state.tails
 
 
 def _pad_first(frames: Tensor) -> Tensor:

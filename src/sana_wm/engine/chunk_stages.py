@@ -1,0 +1,138 @@
+"""What every chunk goes through, from one state of a world to the next: denoise, then decode.
+
+Both are functions of their arguments alone, so the stages of neighbouring chunks can run at the same time, and a file,
+a growing video and a live session get the same frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from sana_wm.checkpoints.components import Codec
+from sana_wm.engine.failure import GenerationError
+from sana_wm.engine.named_stage import named_stage
+from sana_wm.engine.pixels import to_levels
+from sana_wm.engine.rollout import Rollout
+from sana_wm.engine.world_state import WorldState
+from sana_wm.geometry.actions import CameraMotion
+from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
+from sana_wm.models.config import StreamSettings
+from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.sampling import OnStep, list_sigmas, next_chunk
+
+
+@dataclass(frozen=True)
+class Move:
+    """Where the camera goes during one chunk.
+
+    Attributes:
+        c2w: (n,4,4) poses of the new frames, relative to the first frame of the video.
+        intrinsics: (n,4) in pixels of the video.
+        motion: the camera after it.
+    """
+
+    c2w: Tensor
+    intrinsics: Tensor
+    motion: CameraMotion
+
+
+class ChunkStages:
+    """The stages of one model under one plan; nothing in here changes."""
+
+    def __init__(
+        self, transformer: SanaWMTransformer, codec: Codec, picture_hw: tuple[int, int], plan: StreamSettings
+    ) -> None:
+        self.transformer, self.codec, self.plan = transformer, codec, plan
+        self.picture_hw = picture_hw
+        self.frames_a_chunk = plan.chunk * codec.temporal_stride
+        self._sigmas = list_sigmas(plan.timesteps)
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.x_embedder.proj.weight.device
+
+    @torch.inference_mode()
+    def denoise(self, state: WorldState, move: Move, on_step: OnStep | None = None) -> tuple[Tensor, WorldState]:
+        """Latents (1,C,n,h,w) float32 of the next chunk, and the state after it but for what the decoder remembers.
+
+        Raises:
+            GenerationError: they are not finite, or do not fit into the device.
+        """
+        plan = self.plan
+        generator = chunk_generator(state.seed, state.chunk)
+        height, width = (side // self.codec.spatial_stride for side in self.picture_hw)
+        frames = plan.chunk + (state.first is not None)
+        with named_stage("denoise", state.chunk):
+            shape = (1, self.codec.latent_channels, frames, height, width)
+            noise = torch.randn(shape, generator=generator).to(self.device)
+            clean = torch.zeros(frames, dtype=torch.bool)
+            if state.first is not None:
+                noise[:, :, :1], clean[0] = state.first, True
+            cameras = self._cameras(state, move, (height, width))
+            rollout = Rollout(self.transformer, state.history, state.features, state.mask, *cameras, plan)
+            renoise = generator if plan.sampler == "renoise" else None
+            latents = next_chunk(rollout, noise, self._sigmas, clean_frames=clean, renoise=renoise, on_step=on_step)
+        after = replace(
+            state,
+            chunk=state.chunk + 1,
+            motion=move.motion,
+            intrinsics=move.intrinsics[-1],
+            first=None,
+            history=None if rollout.history is None else rollout.history.map(_owned),
+        )
+        return latents, after
+
+    @torch.inference_mode()
+    def decode(
+        self, latents: Tensor, state: WorldState, tails: tuple[Tensor, ...]
+    ) -> tuple[npt.NDArray[np.uint8], WorldState]:
+        """Frames (n,H,W,3) of the latents that led to `state`, and the state with what the decoder now remembers.
+
+        tails: what it remembered of the chunk before.
+
+        Raises:
+            GenerationError: pixels are not finite, or the first chunk is all one colour.
+        """
+        chunk = state.chunk - 1
+        with named_stage("decode", chunk):
+            video, tails = self.codec.decode_next(latents, tails)
+            finite = bool(torch.isfinite(video).all())
+            frames = to_levels(video[0]).permute(1, 2, 3, 0).cpu().numpy()
+        if not finite:
+            raise GenerationError(f"stage decode, chunk {chunk}: pixels are not finite; is the codec damaged?")
+        if chunk == 0 and not state.flat and (frames == frames[0, 0, 0]).all():
+            raise GenerationError(
+                f"stage decode, chunk 0: all frames are of one colour {tuple(frames[0, 0, 0].tolist())}; the weights "
+                "may be damaged, or the number format too narrow for this model."
+            )
+        return np.ascontiguousarray(frames), replace(state, tails=tails)
+
+    def _cameras(self, state: WorldState, move: Move, latent_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Both camera inputs (1,n,20) and (1,6*stride,n,h,w) of the chunk, from the frame before it on."""
+        c2w = torch.cat([state.motion.c2w[None], move.c2w]).to(self.device)
+        intrinsics = torch.cat([state.intrinsics[None], move.intrinsics]).to(self.device)
+        sizes = self.picture_hw, latent_hw, self.codec.temporal_stride
+        if state.first is None:
+            rows, maps = next_conditions(c2w, intrinsics, *sizes)
+        else:
+            rows, maps = camera_conditions(c2w, intrinsics, *sizes), chunk_plucker(c2w, intrinsics, *sizes)
+        return rows[None], maps[None]
+
+
+def _owned(x: Tensor) -> Tensor:
+    """Not a view that keeps something larger alive, and laid out as a saved tensor comes back: layouts decide how
+    products are rounded."""
+    owned = x.is_contiguous() and x.untyped_storage().nbytes() == x.nbytes
+    return x if owned else x.clone(memory_format=torch.contiguous_format)
+
+
+def chunk_generator(seed: int, chunk: int) -> torch.Generator:
+    """What draws the noise of one chunk: on the CPU, whatever the device, and of nothing but the two numbers."""
+    digest = hashlib.sha256(f"{seed} {chunk}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -1,0 +1,49 @@
+"""With which numbers chunks are sampled: a model's own settings, and what a request changes of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sana_wm.engine.sampling_plan import check_sampling
+from sana_wm.errors import InputError
+from sana_wm.models.config import PipelineSettings, StreamSettings
+from sana_wm.sampling import euler_sigmas, list_sigmas, needs_uncond
+from sana_wm.sampling.schedules import TIMESTEPS_PER_SIGMA
+
+
+def plan_stream(
+    settings: PipelineSettings,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    flow_shift: float | None = None,
+) -> StreamSettings:
+    """The `stream` settings of a model, apart from what is not None.
+
+    num_inference_steps: so many steps, spaced as the whole-clip sampler spaces them, in place of the model's list.
+    flow_shift: moves those steps, so it needs their number.
+
+    Raises:
+        InputError: a number that no sampler can work with, or a flow shift without a number of steps.
+    """
+    check_sampling(num_inference_steps, guidance_scale, flow_shift)
+    plan = settings.stream
+    if num_inference_steps is not None:
+        sigmas = euler_sigmas(num_inference_steps, settings.flow_shift if flow_shift is None else flow_shift)
+        plan = replace(plan, timesteps=tuple((TIMESTEPS_PER_SIGMA * sigmas.double()).tolist()))
+    elif flow_shift is not None:
+        raise InputError(
+            f"flow_shift is {flow_shift:g}, but the steps of a stream are a fixed list, which nothing shifts; give a "
+            "number of steps as well."
+        )
+    return checked(plan if guidance_scale is None else replace(plan, guidance_scale=guidance_scale))
+
+
+def checked(plan: StreamSettings) -> StreamSettings:
+    """The settings, if a sampler can work with them.
+
+    Raises:
+        InputError: it cannot.
+    """
+    list_sigmas(plan.timesteps)
+    needs_uncond(plan.guidance_scale)
+    return plan
