@@ -22,11 +22,12 @@ from safetensors import SafetensorError
 if __name__ == "__main__":  # started as a script, from anywhere: make `tests` importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.parity_kinds import camera, dit, evaluation, streaming, streaming_model, training
+from tests.parity_kinds import camera, dit, evaluation, objectives, streaming, streaming_model, training
 from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
 
 KINDS: list[Kind] = [
-    *camera.KINDS, *dit.KINDS, *evaluation.KINDS, *streaming.KINDS, *streaming_model.KINDS, *training.KINDS
+    *camera.KINDS, *dit.KINDS, *evaluation.KINDS, *objectives.KINDS, *streaming.KINDS, *streaming_model.KINDS,
+    *training.KINDS,
 ]  # fmt: skip
 
 
