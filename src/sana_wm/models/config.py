@@ -7,9 +7,11 @@ that is not here does not exist.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from sana_wm.errors import InputError
+from sana_wm.geometry.chunks import chunk_starts
 
 CAMERA_ROW = 20
 """Numbers a latent frame carries for the camera branch: 4x4 camera-to-world row-major, then fx, fy, cx, cy."""
@@ -118,8 +120,62 @@ class NanoTextConfig:
 
 
 @dataclass(frozen=True)
+class ChunkSettings:
+    """The chunks of a video, and which of them a chunk sees (spec 20, sections 1.2 and 3.5).
+
+    Attributes:
+        size, strategy: latent frames of a chunk, and where chunks begin; see `geometry.chunks.chunk_starts`.
+        window, sink: earlier chunks whose keys softmax blocks read; see `models.visibility.Visibility`.
+    """
+
+    size: int = 3
+    strategy: Literal["uniform", "first_frame", "first_chunk_plus_one"] = "first_chunk_plus_one"
+    window: int = 0
+    sink: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError(f"chunks.size is {self.size}; it must be at least 1")
+
+    def starts(self, frames: int) -> list[int]:
+        """First frames of the chunks of a video of `frames` latent frames."""
+        return chunk_starts(frames, self.size, self.strategy)
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """How a model makes a video chunk after chunk (spec 21, section 5).
+
+    Attributes:
+        timesteps: of a distilled student, the last 0; none are as many Euler steps as the pipeline takes.
+        renoise: steps go all the way and back up with fresh noise, as in a student's training, instead of following
+            the velocity.
+    """
+
+    chunks: ChunkSettings
+    timesteps: tuple[float, ...] = ()
+    renoise: bool = False
+
+    def __post_init__(self) -> None:
+        falling = all(b < a for a, b in pairwise((1000.1, *self.timesteps)))
+        if self.timesteps and (len(self.timesteps) < 2 or not falling or self.timesteps[-1] != 0):
+            raise InputError(
+                f"stream.timesteps is {list(self.timesteps)}; they must fall from at most 1000, the last one to 0"
+            )
+
+    @property
+    def sigmas(self) -> list[float]:
+        """Noise levels of the timesteps."""
+        return [timestep / 1000 for timestep in self.timesteps]
+
+
+@dataclass(frozen=True)
 class PipelineSettings:
-    """What a model makes unless told otherwise: picture size in pixels, frames, the sampler that suits its weights."""
+    """What a model makes unless told otherwise: picture size in pixels, frames, the sampler that suits its weights.
+
+    Attributes:
+        stream: how it makes chunk after chunk; None for a model that was not trained to.
+    """
 
     height: int
     width: int
@@ -129,6 +185,7 @@ class PipelineSettings:
     guidance_scale: float
     flow_shift: float
     sampler: Literal["flow_euler_ltx", "flow_dpm-solver"] = "flow_euler_ltx"
+    stream: StreamSettings | None = None
 
 
 TRANSFORMERS: dict[str, TransformerConfig] = {

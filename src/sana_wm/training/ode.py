@@ -1,0 +1,98 @@
+"""A student learns the ways of its teacher: the start of a distillation (spec 51, section 3)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from sana_wm.models.nano_autoencoder import NanoAutoencoder
+from sana_wm.models.nano_text import NanoTextEncoder
+from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.models.visibility import Visibility
+from sana_wm.sampling import euler_sigmas
+from sana_wm.training.distill_recipe import DistillRecipe
+from sana_wm.training.distillation import take_snapshots
+from sana_wm.training.noise_levels import of_frames
+from sana_wm.training.optim import Optimizer
+from sana_wm.training.parallel import ALONE, Peers
+from sana_wm.training.scores import Score, TrajectoryBank, features, mixed
+from sana_wm.training.sources import ClipSource
+
+
+class OdeStage:
+    """From frames anywhere on a teacher's way, a noise level a chunk, the student guesses where the way ends.
+
+    It sees in chunks over the whole clip at once: the past of a chunk is as noisy as it was drawn.
+
+    Args:
+        recipe: this peer's part of it, with a part `ode`.
+        student, text: what the student begins with, and its text encoder, which stays as it is.
+    """
+
+    name = "ode"
+
+    def __init__(
+        self,
+        recipe: DistillRecipe,
+        source: ClipSource,
+        codec: NanoAutoencoder,
+        student: SanaWMTransformer,
+        text: NanoTextEncoder,
+        teacher: Score,
+        *,
+        device: torch.device,
+        peers: Peers = ALONE,
+    ) -> None:
+        assert recipe.ode is not None
+        self.recipe, self.ode, self.device, self.peers = recipe, recipe.ode, device, peers
+        self.steps = recipe.ode.optimizer.steps
+        self.model = copy.deepcopy(student).to(device).requires_grad_(True)
+        self.text = text
+        self.optimizer = Optimizer(self.model, recipe.ode.optimizer, peers)
+        self.bank = TrajectoryBank(
+            source, "world", codec, text,
+            num_frames=recipe.ode.frames, capacity=recipe.ode.trajectories, group=recipe.ode.refresh,
+        )  # fmt: skip
+        sigmas = euler_sigmas(recipe.ode.teacher_steps, recipe.ode.flow_shift)
+        seed = peers.seed(recipe.seed * 1_000_099)
+        self.bank.follow(teacher, recipe.stream.sigmas, sigmas, recipe.ode.guidance_scale, seed)
+
+    def step(self, step: int) -> dict[str, Tensor]:
+        bank, plan = self.bank, self.ode
+        first = bank.capacity - bank.capacity % bank.group
+        bank.hold(first + step // plan.refresh_every * plan.refresh)
+        generator = torch.Generator().manual_seed(self.peers.seed(self.recipe.seed * 1_000_003 + step))
+        batch = bank.draw(plan.batch, plan.frames, generator)
+        levels = len(self.recipe.stream.timesteps)
+        ways = batch.latents.unflatten(1, (levels, -1))
+        frames, height, width = ways.shape[3:]
+        starts = tuple(self.recipe.chunks.starts(frames))
+        drawn = torch.randint(levels, (plan.batch, len(starts)), generator=generator)
+        index = of_frames(drawn, starts, frames).to(self.device, non_blocking=True)
+        sigmas = torch.tensor(self.recipe.stream.sigmas).to(self.device, non_blocking=True)
+        snapshots = take_snapshots(ways, sigmas, index)
+        chunks = self.recipe.chunks
+        visibility = Visibility(starts, window=chunks.window, sink=chunks.sink)
+        with mixed(self.device):
+            y, mask = features(self.text, batch.captions)
+            context = self.model.condition(
+                (frames, height, width), y, mask, *batch.cameras(self.recipe.size), visibility
+            )
+            velocity = self.model.denoise(snapshots.latents, 1000 * snapshots.sigma[:, None], context)
+        loss = snapshots.loss(velocity)
+        norm = self.optimizer.step(loss, step)
+        return {"loss": loss.detach(), "grad": norm}
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        return {**{f"model.{k}": v for k, v in self.model.state_dict().items()}, **self.optimizer.state_tensors()}
+
+    def load_state_tensors(self, state: dict[str, Tensor], step: int) -> None:
+        self.model.load_state_dict({k[6:]: v for k, v in state.items() if k.startswith("model.")})
+        self.optimizer.load_state_tensors(state)
+
+    def finished(self) -> SanaWMTransformer:
+        """The averaged weights."""
+        self.optimizer.ema.copy_to(self.model)
+        return self.model.eval()
