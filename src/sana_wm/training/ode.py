@@ -19,6 +19,7 @@ from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.scores import Score, TrajectoryBank, features, mixed
 from sana_wm.training.sources import ClipSource
+from sana_wm.training.steady import LOOKS, ROUNDS, steady
 
 
 class OdeStage:
@@ -60,11 +61,21 @@ class OdeStage:
         self.bank.follow(teacher, recipe.stream.sigmas, sigmas, recipe.ode.guidance_scale, seed)
 
     def step(self, step: int) -> dict[str, Tensor]:
-        bank, plan = self.bank, self.ode
+        self._fill(step)
+        loss = self._loss(step)
+        norm = self.optimizer.step(loss, step)
+        return {"loss": loss.detach(), "grad": norm}
+
+    def _fill(self, step: int) -> None:
+        """A few trajectories are replaced by new ones now and then."""
+        bank = self.bank
         first = bank.capacity - bank.capacity % bank.group
-        bank.hold(first + step // plan.refresh_every * plan.refresh)
+        bank.hold(first + step // self.ode.refresh_every * self.ode.refresh)
+
+    def _loss(self, step: int) -> Tensor:
+        plan = self.ode
         generator = torch.Generator().manual_seed(self.peers.seed(self.recipe.seed * 1_000_003 + step))
-        batch = bank.draw(plan.batch, plan.frames, generator)
+        batch = self.bank.draw(plan.batch, plan.frames, generator)
         levels = len(self.recipe.stream.timesteps)
         ways = batch.latents.unflatten(1, (levels, -1))
         frames, height, width = ways.shape[3:]
@@ -81,9 +92,7 @@ class OdeStage:
                 (frames, height, width), y, mask, *batch.cameras(self.recipe.size), visibility
             )
             velocity = self.model.denoise(snapshots.latents, 1000 * snapshots.sigma[:, None], context)
-        loss = snapshots.loss(velocity)
-        norm = self.optimizer.step(loss, step)
-        return {"loss": loss.detach(), "grad": norm}
+        return snapshots.loss(velocity)
 
     def state_tensors(self) -> dict[str, Tensor]:
         return {**{f"model.{k}": v for k, v in self.model.state_dict().items()}, **self.optimizer.state_tensors()}
@@ -93,6 +102,8 @@ class OdeStage:
         self.optimizer.load_state_tensors(state)
 
     def finished(self) -> SanaWMTransformer:
-        """The averaged weights."""
+        """The averaged weights with steady heads."""
         self.optimizer.ema.copy_to(self.model)
+        self._fill(self.steps)
+        steady(self.model, lambda look: self._loss(self.steps + look), LOOKS, ROUNDS)
         return self.model.eval()

@@ -21,6 +21,7 @@ from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.scores import Score, features
 from sana_wm.training.sources import ClipSource
+from sana_wm.training.steady import LOOKS, ROUNDS, steady
 
 CRITIC, GENERATOR = 0, 1
 """Both draw clips, noise and exit steps of their own in a step."""
@@ -150,8 +151,14 @@ class SelfForcingStage:
             optimizer.load_state_tensors(_under(state, who))
 
     def finished(self) -> SanaWMTransformer:
-        """The averaged weights of the student."""
+        """The averaged weights of the student with steady heads."""
         self.generator_optimizer.ema.copy_to(self.model)
+
+        def look(number: int) -> None:
+            batch, random_numbers = self._draw(self.steps + number, CRITIC)
+            self.make(batch, self.steps + number, CRITIC, random_numbers)
+
+        steady(self.model, look, LOOKS, ROUNDS)
         return self.model.eval()
 
 
