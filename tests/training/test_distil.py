@@ -47,13 +47,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Stage, Pa
 
 
 @pytest.mark.parametrize("name", BUILD)
-@pytest.mark.parametrize("stops", [[1], [2, 3]], ids=str)
 def test_a_stopped_stage_ends_as_an_uninterrupted_one(
-    name: str, stops: list[int], whole: dict[str, tuple[Stage, Path]], tmp_path: Path
+    name: str, whole: dict[str, tuple[Stage, Path]], tmp_path: Path
 ) -> None:
     """Same losses, same weights of student and critic, same moments, same average, bit by bit."""
     expected, its_log = whole[name]
-    for at in stops:
+    for at in (1, 4):  # between two checkpoints, and at one
         stage, stop = stopped_after(BUILD[name](tiny_distil.recipe()), at)
         assert not run_stage(stage, tmp_path, stop=stop, **PLAN)
     last = BUILD[name](tiny_distil.recipe())
