@@ -11,7 +11,6 @@ from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import Visibility
-from sana_wm.sampling import euler_sigmas
 from sana_wm.training.distill_recipe import DistillRecipe
 from sana_wm.training.distillation import take_snapshots
 from sana_wm.training.noise_levels import of_frames
@@ -52,13 +51,8 @@ class OdeStage:
         self.model = copy.deepcopy(student).to(device).requires_grad_(True)
         self.text = text
         self.optimizer = Optimizer(self.model, recipe.ode.optimizer, peers)
-        self.bank = TrajectoryBank(
-            source, "world", codec, text,
-            num_frames=recipe.ode.frames, capacity=recipe.ode.trajectories, group=recipe.ode.refresh,
-        )  # fmt: skip
-        sigmas = euler_sigmas(recipe.ode.teacher_steps, recipe.ode.flow_shift)
         seed = peers.seed(recipe.seed * 1_000_099)
-        self.bank.follow(teacher, recipe.stream.sigmas, sigmas, recipe.ode.guidance_scale, seed)
+        self.bank = TrajectoryBank(source, codec, text, recipe.ode, teacher, recipe.stream.sigmas, seed)
 
     def step(self, step: int) -> dict[str, Tensor]:
         self._fill(step)

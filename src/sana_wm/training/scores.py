@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 from sana_wm.models.context import BlockContext
+from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import PAD, NanoTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
-from sana_wm.sampling import flow_euler_ltx, guided
+from sana_wm.sampling import euler_sigmas, flow_euler_ltx, guided
 from sana_wm.training.bank import LatentBank, LatentBatch
+from sana_wm.training.distill_recipe import OdeRecipe
 from sana_wm.training.objective import Noised
+from sana_wm.training.sources import ClipSource
 
 
 class Score:
@@ -73,16 +76,21 @@ class TrajectoryBank(LatentBank):
     Its latents are (B, K * C, T, H, W): snapshots at the noise levels of a student, noisiest first.
     """
 
-    teacher: Score
-    sigmas: Tensor
-    kept: list[float]
-    guidance_scale: float
-    seed: int
-
-    def follow(self, teacher: Score, kept: list[float], sigmas: Tensor, guidance_scale: float, seed: int) -> None:
-        """Say whose ways these are, before the first of them is asked for."""
-        self.teacher, self.kept, self.sigmas = teacher, kept, trajectory_sigmas(sigmas, kept)
-        self.guidance_scale, self.seed = guidance_scale, seed
+    def __init__(
+        self,
+        source: ClipSource,
+        codec: NanoAutoencoder,
+        text: NanoTextEncoder,
+        plan: OdeRecipe,
+        teacher: Score,
+        kept: Sequence[float],
+        seed: int,
+    ) -> None:
+        super().__init__(
+            source, "world", codec, text, num_frames=plan.frames, capacity=plan.trajectories, group=plan.refresh
+        )
+        self.teacher, self.kept, self.seed, self.guidance_scale = teacher, kept, seed, plan.guidance_scale
+        self.sigmas = trajectory_sigmas(euler_sigmas(plan.teacher_steps, plan.flow_shift), kept)
 
     def _kept(self, batch: LatentBatch, first: int) -> LatentBatch:
         generator = torch.Generator(batch.latents.device).manual_seed(self.seed + first)
