@@ -5,6 +5,7 @@ a step, memory and, with ``--profile``, the kernels that took longest. Drawing a
 ``render_speed.py`` measures them.
 
 Run: ``python benchmarks/train_step.py --device cuda [--stage autoencoder] [--profile] [--set world.optimizer.lr=...]``
+Distillation: ``--recipe nano-ode`` or ``--recipe nano-forcing`` (its median is a step of the critic alone).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Iterator
@@ -22,10 +24,14 @@ import torch
 
 from sana_wm.checkpoints.load import find_model
 from sana_wm.training.autoencoder import AutoencoderStage
+from sana_wm.training.distill_recipe import DistillRecipe, load_any_recipe
+from sana_wm.training.ode import OdeStage
 from sana_wm.training.progress import Stage
-from sana_wm.training.recipe import Recipe, load_recipe
+from sana_wm.training.recipe import Recipe
+from sana_wm.training.scores import Score
+from sana_wm.training.self_forcing import SelfForcingStage
 from sana_wm.training.sources import ClipBatch, ClipSource
-from sana_wm.training.start import load_start
+from sana_wm.training.start import load_start, load_trained
 from sana_wm.training.world import WorldStage
 from sana_wm.worlds.paths import random_paths
 
@@ -48,9 +54,15 @@ class NoiseClips:
             yield ClipBatch(frames, c2w, intrinsics, ["noise in every direction"] * size)
 
 
-def build(name: str, recipe: Recipe, device: torch.device) -> Stage:
+def build(name: str, recipe: Recipe | DistillRecipe, device: torch.device) -> Stage:
     """The stage as training would build it, from the shipped weights."""
     source = cast(ClipSource, NoiseClips(recipe.data.height, recipe.data.width, device))
+    if isinstance(recipe, DistillRecipe):
+        start = load_trained(str(find_model("nano")))
+        codec, text, student = start.codec.to(device), start.text.to(device), start.transformer.to(device)
+        teacher = Score(student.requires_grad_(False), text.requires_grad_(False), recipe.size)
+        kind = OdeStage if recipe.ode is not None else SelfForcingStage
+        return kind(recipe, source, codec, student, text, teacher, device=device)
     if name == "autoencoder":
         return AutoencoderStage(recipe.autoencoder, source, seed=0, device=device)
     start = load_start(str(find_model("nano")), recipe)
@@ -62,7 +74,7 @@ def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="nano")
-    parser.add_argument("--stage", default="world", choices=("world", "autoencoder"))
+    parser.add_argument("--stage", default="world", choices=("world", "autoencoder"), help="of a recipe with both")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=20, help="measured steps")
     parser.add_argument("--warmup", type=int, default=4, help="steps before; on a GPU they compile")
@@ -72,7 +84,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device(args.device)
     torch.set_float32_matmul_precision("high")
-    stage = build(args.stage, load_recipe(args.recipe, args.set), device)
+    stage = build(args.stage, load_any_recipe(args.recipe, args.set), device)
 
     def take(step: int) -> float:
         start = time.perf_counter()
@@ -87,15 +99,17 @@ def main() -> None:
     warm = time.perf_counter() - started
     times = sorted(take(args.warmup + i) for i in range(args.steps))
     figures = {
-        "stage": args.stage,
+        "stage": stage.name,
         "settings": args.set,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
         "torch": torch.__version__,
         "first_steps_s": warm,
         "median_ms": statistics.median(times),
         "p90_ms": times[int(0.9 * (len(times) - 1))],
+        "mean_ms": statistics.fmean(times),
         "steps": args.steps,
         "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
+        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
     print(json.dumps(figures))
     if args.out is not None:

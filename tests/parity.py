@@ -22,12 +22,12 @@ from safetensors import SafetensorError
 if __name__ == "__main__":  # started as a script, from anywhere: make `tests` importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.parity_kinds import camera, dit, evaluation, ltx2_vae, streaming, streaming_model, training
+from tests.parity_kinds import camera, dit, evaluation, ltx2_vae, objectives, streaming, streaming_model, training
 from tests.parity_kinds.base import Check, Fixture, Kind, load_fixture
 
 KINDS: list[Kind] = [
-    *camera.KINDS, *dit.KINDS, *evaluation.KINDS, *ltx2_vae.KINDS, *streaming.KINDS, *streaming_model.KINDS,
-    *training.KINDS,
+    *camera.KINDS, *dit.KINDS, *evaluation.KINDS, *ltx2_vae.KINDS, *objectives.KINDS, *streaming.KINDS,
+    *streaming_model.KINDS, *training.KINDS,
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -68,7 +69,8 @@ def test_a_killed_command_leaves_a_video_and_resumes_to_the_same_one(
     assert run(*flags, "--output_dir", whole).code == 0
     command = [sys.executable, "-m", "sana_wm.cli.main", *map(str, flags)]
     video, world = tmp_path / "out" / "street.mp4", tmp_path / "out" / "street.world.safetensors"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    threads = os.environ | {"OMP_NUM_THREADS": "1"}  # as the tests themselves; another number rounds in other ways
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=threads)
     try:
         deadline = time.monotonic() + 60
         while not world.exists():

@@ -55,3 +55,11 @@ def test_what_the_package_offers_is_there(name: str) -> None:
 def test_what_it_does_not_offer_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nonsense"):
         _ = sana_wm.nonsense
+
+
+@pytest.mark.parametrize("recipe", ["nano-ode", "nano-forcing"])
+def test_a_recipe_with_a_teacher_is_a_distillation(recipe: str, run: Run, tmp_path: Path) -> None:
+    result = run("train", recipe, "--output_dir", str(tmp_path / "run"), "--device", "cpu")
+    assert result.code == 2
+    assert "a student begins with a trained model; give --init" in result.err
+    assert not (tmp_path / "run").exists()

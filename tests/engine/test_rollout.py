@@ -54,7 +54,7 @@ def test_chunks_are_those_of_the_pass_over_the_whole_video(
         for noisy, timesteps, made in calls[2 * chunk : 2 * chunk + 2]:
             whole, times = latents.clone(), torch.zeros(1, 1, FRAMES)
             whole[:, :, first:end], times[..., first:end] = noisy, timesteps
-            sees = Visibility(STARTS, window=FAST.window, sink=FAST.sink)
+            sees = Visibility(STARTS, window=FAST.chunks.window, sink=FAST.chunks.sink)
             expected = pipe.transformer(whole, times, *given, visibility=sees)[:, :, first:end]
             assert torch.allclose(made, expected, atol=1e-4)
     assert torch.equal(finished[0][:, :, :1], state.first)  # the picture stays what it is
@@ -66,6 +66,6 @@ def test_the_noise_of_chunks_and_seeds_differs() -> None:
 
 
 def test_a_chunk_may_have_another_length(pipe: SanaWMPipeline) -> None:
-    plan = replace(FAST, chunk=1)
+    plan = replace(FAST, chunks=replace(FAST.chunks, size=1))
     world = World.begin(pipe, picture(), "a street", fov=70.0, plan=plan)
     assert [len(world.step("w")) for _ in range(3)] == [9, 8, 8]

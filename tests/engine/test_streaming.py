@@ -23,7 +23,7 @@ from sana_wm.engine.sidecar import frames_sha256
 from sana_wm.engine.streaming import check_length, stream_video
 from sana_wm.engine.world import World
 from sana_wm.errors import InputError
-from sana_wm.models.config import StreamSettings
+from sana_wm.models.config import ChunkSettings, StreamSettings
 from tests.engine.test_growing_mp4 import files_no_larger_than, played
 from tests.engine.test_world import own_pipe
 from tests.engine.tiny import picture
@@ -157,7 +157,7 @@ def test_other_numbers_are_not_gone_on_with(pipe: SanaWMPipeline, tmp_path: Path
     for changes, fps, words in (
         ({"seed": 4}, 16, "seed 3, not 4"),
         ({}, 24, "frame rate 16, not 24"),
-        ({"plan": replace(FAST, window=1)}, 16, "other sampling settings"),
+        ({"plan": replace(FAST, chunks=ChunkSettings(window=1))}, 16, "other sampling settings"),
     ):
         with pytest.raises(InputError, match=words):
             Recording.resume(world_of(pipe, conditions, **changes), conditions, files, fps)

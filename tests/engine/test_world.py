@@ -21,7 +21,7 @@ from sana_wm.engine.stream_plan import plan_stream
 from sana_wm.engine.world import World
 from sana_wm.errors import InputError
 from sana_wm.geometry.actions import rollout
-from sana_wm.models.config import StreamSettings
+from sana_wm.models.config import ChunkSettings, StreamSettings
 from sana_wm.models.ltx2_vae import Ltx2Codec
 from tests.engine.tiny import SETTINGS, picture, tiny_components
 from tests.models.test_ltx2_vae import tiny_vae
@@ -74,7 +74,7 @@ def test_everything_a_world_begins_with_counts(pipe: SanaWMPipeline, changes: di
     assert walk(begin(pipe, **changes), ["w", "w"]) != walk(begin(pipe), ["w", "w"])
 
 
-@pytest.mark.parametrize("plan", [replace(FAST, window=0), replace(FAST, window=1, sink=False)])
+@pytest.mark.parametrize("plan", [replace(FAST, chunks=ChunkSettings()), replace(FAST, chunks=ChunkSettings(window=1))])
 def test_the_window_counts_once_there_is_a_past_beyond_it(pipe: SanaWMPipeline, plan: StreamSettings) -> None:
     moves = ["w"] * 4
     assert walk(begin(pipe, plan=plan), moves) != walk(begin(pipe), moves)
@@ -338,7 +338,7 @@ def test_a_file_that_is_being_replaced_stays_whole_if_writing_fails(
 
 
 def test_a_plan_is_the_models_own_apart_from_what_is_asked_for() -> None:
-    own = replace(SETTINGS, stream=replace(FAST, window=3))
+    own = replace(SETTINGS, stream=replace(FAST, chunks=ChunkSettings(window=3)))
     assert plan_stream(own) == own.stream
     assert plan_stream(own, guidance_scale=2.0) == replace(own.stream, guidance_scale=2.0)
     steps = plan_stream(own, num_inference_steps=3).timesteps
@@ -346,5 +346,9 @@ def test_a_plan_is_the_models_own_apart_from_what_is_asked_for() -> None:
     assert plan_stream(own, 3, flow_shift=8.0).timesteps[1] > steps[1]
     with pytest.raises(InputError, match="flow_shift is 8"):
         plan_stream(own, flow_shift=8.0)
+    assert plan_stream(replace(own, stream=None)) == StreamSettings()
+    assert len(plan_stream(replace(own, stream=replace(FAST, timesteps=()))).timesteps) == own.num_inference_steps + 1
     with pytest.raises(InputError, match="timesteps"):
-        plan_stream(replace(own, stream=replace(FAST, timesteps=(1000.0,))))
+        replace(FAST, timesteps=(1000.0,))
+    with pytest.raises(InputError, match="'first_chunk_plus_one'"):
+        plan_stream(replace(own, stream=replace(FAST, chunks=ChunkSettings(strategy="uniform"))))

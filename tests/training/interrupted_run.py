@@ -1,5 +1,5 @@
 """A training run in a process of its own that something happens to: `python -m tests.training.interrupted_run RECIPE
-DIRECTORY WORKERS WHAT STAGE STEP`.
+DIRECTORY WORKERS WHAT STAGE STEP`. A distillation begins with the weights of its teacher.
 
 WHAT happens as step STEP of STAGE begins: `kill` (the process dies), `kill-saving` (it dies while it writes the
 next checkpoint), `interrupt` (Ctrl-C in the terminal: SIGINT for the whole process group).
@@ -20,12 +20,16 @@ def main(recipe: str, directory: str, workers: str, what: str, stage: str, step:
 
     from sana_wm.training import progress
     from sana_wm.training.autoencoder import AutoencoderStage
-    from sana_wm.training.recipe import load_recipe
+    from sana_wm.training.distil import distil
+    from sana_wm.training.distill_recipe import DistillRecipe, load_any_recipe
+    from sana_wm.training.ode import OdeStage
+    from sana_wm.training.self_forcing import SelfForcingStage
     from sana_wm.training.train import train
     from sana_wm.training.world import WorldStage
 
     torch.set_num_threads(1)
-    kind: Any = {"autoencoder": AutoencoderStage, "world": WorldStage}[stage]
+    stages = (AutoencoderStage, WorldStage, OdeStage, SelfForcingStage)
+    kind: Any = {each.name: each for each in stages}[stage]
     train_once = kind.step
 
     def die(*_: object) -> None:
@@ -43,8 +47,12 @@ def main(recipe: str, directory: str, workers: str, what: str, stage: str, step:
         return train_once(self, number)
 
     kind.step = interrupted
-    stop = progress.Stop()
-    model = train(load_recipe(recipe), Path(directory), device=torch.device("cpu"), stop=stop, workers=int(workers))
+    stop, settings = progress.Stop(), load_any_recipe(recipe)
+    plan: Any = {"device": torch.device("cpu"), "stop": stop, "workers": int(workers)}
+    if isinstance(settings, DistillRecipe):
+        model = distil(settings, Path(directory), init=settings.teacher, **plan)
+    else:
+        model = train(settings, Path(directory), **plan)
     print("finished" if model else "stopped")
 
 

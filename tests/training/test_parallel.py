@@ -67,8 +67,8 @@ def test_processes_draw_clips_and_noise_of_their_own(pair: Path) -> None:
     gradients, losses, latents = [], [], []
     for rank in (0, 1):
         stage = tiny.world(tiny.recipe(*EVEN), Peers(rank, 2))
-        length = stage._length(0)
-        stage._fill_bank(stage.banks[length.bank], 0)
+        length = stage.banks.length(0)
+        stage.banks.fill(stage.banks[length.bank], 0)
         generator = torch.Generator().manual_seed(stage.peers.seed(stage.seed * 1_000_003))
         batch = stage.banks[length.bank].draw(length.batch, length.frames, generator)
         loss = stage._loss(batch, 0)
@@ -90,8 +90,8 @@ def test_processes_draw_clips_and_noise_of_their_own(pair: Path) -> None:
 
 def test_the_same_latents_under_the_noise_of_two_ranks_have_two_losses() -> None:
     stages = [tiny.world(tiny.recipe(*EVEN), Peers(rank, 2)) for rank in (0, 1)]
-    length = stages[0]._length(0)
-    stages[0]._fill_bank(stages[0].banks[length.bank], 0)
+    length = stages[0].banks.length(0)
+    stages[0].banks.fill(stages[0].banks[length.bank], 0)
     batch = stages[0].banks[length.bank].draw(2, length.frames, torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert float(stages[0]._loss(batch, 0)) != float(stages[1]._loss(batch, 0))

@@ -42,7 +42,7 @@ def test_a_recipe_is_json_and_yaml() -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("nanno", r"recipe 'nanno' is neither a YAML file nor one of the packaged recipes \(claims, nano\)"),
+        ("nanno", "'nanno' is neither a YAML file nor one of the packaged recipes .claims, nano, nano-causal, nano-fo"),
         ("no/such/file.yaml", "recipe 'no/such/file.yaml' is neither"),
         (".", r"recipe '\.' is neither"),
     ],

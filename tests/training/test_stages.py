@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from sana_wm.data.recorded import RecordedClip
 from sana_wm.engine.pixels import to_video
 from sana_wm.errors import InputError
+from sana_wm.models.config import ChunkSettings
+from sana_wm.models.context import BlockContext
+from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.models.visibility import Visibility
 from sana_wm.training.autoencoder import AutoencoderStage, reconstruction_loss
 from sana_wm.training.progress import Stop, run_stage
 from sana_wm.training.recipe import Recipe
@@ -24,7 +29,16 @@ from tests.training.tiny import assert_same, log, stopped_after
 AnyStage = AutoencoderStage | WorldStage
 Trained = dict[str, tuple[AnyStage, Path]]
 
-BUILD: dict[str, Callable[[Recipe], AnyStage]] = {"autoencoder": tiny.autoencoder, "world": tiny.world}
+
+
+def causal(recipe: Recipe) -> WorldStage:
+    """The world stage that learns to see in chunks of one latent, after the first two."""
+    return tiny.world(replace(recipe, world=replace(recipe.world, chunks=ChunkSettings(1))))
+
+
+BUILD: dict[str, Callable[[Recipe], AnyStage]] = {
+    "autoencoder": tiny.autoencoder, "world": tiny.world, "causal": causal
+}  # fmt: skip
 PLAN: dict[str, Any] = {"save_every": 2, "log_every": 1}
 
 
@@ -182,17 +196,40 @@ def test_every_step_draws_noise_of_its_own() -> None:
     assert losses[0] == losses[2] != losses[1]
 
     world = tiny.world(recipe)
-    world._fill_bank(world.banks[recipe.world.lengths[0].bank], 0)
+    world.banks.fill(world.banks[recipe.world.lengths[0].bank], 0)
     batch = world.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
     with torch.no_grad():
         losses = [float(world._loss(batch, step)) for step in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
 
 
+def test_a_causal_step_sees_no_later_chunk_and_noises_each_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = causal(tiny.recipe("world.camera_dropout=0.0", "world.caption_dropout=0.0"))
+    bank = stage.banks[25]
+    stage.banks.fill(bank, 0)
+    batch = bank.draw(2, 25, torch.Generator().manual_seed(0))
+    asked: list[tuple[Tensor, Tensor, Visibility]] = []
+    denoise = SanaWMTransformer.denoise
+
+    def listen(self: SanaWMTransformer, x: Tensor, timestep: Tensor, context: BlockContext, *rest: Any) -> Tensor:
+        asked.append((x, timestep, context.visibility))
+        return denoise(self, x, timestep, context, *rest)
+
+    monkeypatch.setattr(SanaWMTransformer, "denoise", listen)
+    with torch.no_grad():
+        losses = [stage._loss(batch, step) for step in range(8)]
+    assert all(torch.isfinite(loss) for loss in losses)
+    assert {sees.starts for _, _, sees in asked} == {(0, 2, 3)}
+    timesteps = torch.cat([timestep[:, 0] for _, timestep, _ in asked])
+    assert not timesteps[:, 0].any()
+    assert len(timesteps[:, 1:].unique()) > 20
+    assert bool((timesteps.diff(dim=1) >= 0).all())
+
+
 def test_dropping_every_caption_leaves_the_empty_prompt() -> None:
     """Whatever the captions are, the loss is that of clips without one."""
     stage = tiny.world(tiny.recipe("world.caption_dropout=1.0"))
-    stage._fill_bank(stage.banks[stage.recipe.lengths[0].bank], 0)
+    stage.banks.fill(stage.banks[stage.recipe.lengths[0].bank], 0)
     batch = stage.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
     empty = stage.model.text.tokenize([""]).repeat(3, 1)
     assert not torch.equal(batch.captions, empty)
@@ -210,7 +247,7 @@ def test_the_bank_may_be_renewed_more_rarely(tmp_path: Path) -> None:
         written.append(stage.banks[17].written)
     assert written == [4, 4, 6, 6]
     late = tiny.world(recipe)
-    late._fill_bank(late.banks[recipe.world.lengths[0].bank], 3)
+    late.banks.fill(late.banks[recipe.world.lengths[0].bank], 3)
     ours, theirs = (s.banks[17].draw(8, 17, torch.Generator().manual_seed(0)) for s in (late, stage))
     assert torch.equal(ours.latents, theirs.latents)
 
@@ -221,7 +258,7 @@ def test_blocks_are_compiled_on_a_gpu_only() -> None:
 
 def test_dropping_cameras_leaves_none() -> None:
     stage = tiny.world(tiny.recipe("world.camera_dropout=1.0"))
-    stage._fill_bank(stage.banks[stage.recipe.lengths[0].bank], 0)
+    stage.banks.fill(stage.banks[stage.recipe.lengths[0].bank], 0)
     batch = stage.banks[17].draw(3, 9, torch.Generator().manual_seed(0))
     stage._loss(batch, 0).backward()
     used = {name for name, p in stage.model.named_parameters() if p.grad is not None}

@@ -69,7 +69,7 @@ def stream_to_disk(
         InputError: the path is too short, or there is nothing to resume.
         GenerationError: a stage failed; what was made before it plays.
     """
-    stride = plan.chunk * pipe.codec.temporal_stride
+    stride = plan.chunks.size * pipe.codec.temporal_stride
     check_length(pipe.settings.num_frames if num_frames is None else num_frames, len(request.c2w), stride)
     conditions = pipe.prepare(request, num_frames, stride)
     files = StreamFiles.of(target.directory, target.name)

@@ -10,7 +10,9 @@ import typer
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A packaged recipe (nano) or a YAML file.")] = "nano",
+    recipe: Annotated[
+        str, typer.Argument(help="A packaged recipe (nano, nano-causal, nano-ode, nano-forcing) or a YAML file.")
+    ] = "nano",
     output_dir: Annotated[Path, typer.Option("--output_dir", help="Checkpoints, logs and the finished model.")] = Path(
         "runs/nano"
     ),
@@ -32,16 +34,20 @@ def train(
     Several GPUs of one host: torchrun --nproc_per_node 2 -m sana_wm.cli.main train ...
     """
     from sana_wm.engine.devices import choose_device
+    from sana_wm.training.distil import distil
+    from sana_wm.training.distill_recipe import DistillRecipe, load_any_recipe
     from sana_wm.training.parallel import joined, local_device
     from sana_wm.training.progress import Stop
-    from sana_wm.training.recipe import load_recipe
     from sana_wm.training.train import train as run
 
     stop = Stop(None if minutes is None else time.monotonic() + 60 * minutes)
-    settings = load_recipe(recipe, override)
+    settings = load_any_recipe(recipe, override)
     chosen = local_device(choose_device(device))
     with joined(chosen) as peers:
-        model = run(settings, output_dir, device=chosen, stop=stop, workers=workers, init=init, peers=peers)
+        if isinstance(settings, DistillRecipe):
+            model = distil(settings, output_dir, device=chosen, stop=stop, workers=workers, init=init, peers=peers)
+        else:
+            model = run(settings, output_dir, device=chosen, stop=stop, workers=workers, init=init, peers=peers)
     if not peers.leads:
         return
     if model is None:

@@ -50,7 +50,7 @@ class ChunkStages:
     ) -> None:
         self.transformer, self.codec, self.plan = transformer, codec, plan
         self.picture_hw = picture_hw
-        self.frames_a_chunk = plan.chunk * codec.temporal_stride
+        self.frames_a_chunk = plan.chunks.size * codec.temporal_stride
         self._sigmas = list_sigmas(plan.timesteps)
 
     @property
@@ -67,7 +67,7 @@ class ChunkStages:
         plan = self.plan
         generator = chunk_generator(state.seed, state.chunk)
         height, width = (side // self.codec.spatial_stride for side in self.picture_hw)
-        frames = plan.chunk + (state.first is not None)
+        frames = plan.chunks.size + (state.first is not None)
         with named_stage("denoise", state.chunk):
             shape = (1, self.codec.latent_channels, frames, height, width)
             noise = torch.randn(shape, generator=generator).to(self.device)

@@ -35,7 +35,7 @@ class Rollout:
     ) -> None:
         self.transformer, self.history = transformer, history
         chunks, frames = (0, 0) if history is None else (history.chunks, history.frames)
-        self._sees = Visibility((0,), chunks, frames, plan.window, plan.sink)
+        self._sees = Visibility((0,), chunks, frames, plan.chunks.window, plan.chunks.sink)
         self._batch = len(features)
         _, _, count, height, width = chunk_plucker.shape
         self._context = transformer.condition(

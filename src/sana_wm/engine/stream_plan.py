@@ -10,6 +10,9 @@ from sana_wm.models.config import PipelineSettings, StreamSettings
 from sana_wm.sampling import euler_sigmas, list_sigmas, needs_uncond
 from sana_wm.sampling.schedules import TIMESTEPS_PER_SIGMA
 
+STRATEGY = "first_chunk_plus_one"
+"""Every step makes as many frames as any other, the first one besides the given picture."""
+
 
 def plan_stream(
     settings: PipelineSettings,
@@ -17,7 +20,9 @@ def plan_stream(
     guidance_scale: float | None = None,
     flow_shift: float | None = None,
 ) -> StreamSettings:
-    """The `stream` settings of a model, apart from what is not None.
+    """The `stream` settings of a model, or the released streaming model's, apart from what is not None.
+
+    A model that names no steps takes as many as for a whole clip.
 
     num_inference_steps: so many steps, spaced as the whole-clip sampler spaces them, in place of the model's list.
     flow_shift: moves those steps, so it needs their number.
@@ -26,7 +31,9 @@ def plan_stream(
         InputError: a number that no sampler can work with, or a flow shift without a number of steps.
     """
     check_sampling(num_inference_steps, guidance_scale, flow_shift)
-    plan = settings.stream
+    plan = settings.stream or StreamSettings()
+    if num_inference_steps is None and not plan.timesteps:
+        num_inference_steps = settings.num_inference_steps
     if num_inference_steps is not None:
         sigmas = euler_sigmas(num_inference_steps, settings.flow_shift if flow_shift is None else flow_shift)
         plan = replace(plan, timesteps=tuple((TIMESTEPS_PER_SIGMA * sigmas.double()).tolist()))
@@ -44,6 +51,8 @@ def checked(plan: StreamSettings) -> StreamSettings:
     Raises:
         InputError: it cannot.
     """
+    if plan.chunks.strategy != STRATEGY:
+        raise InputError(f"the chunks of a stream begin by {STRATEGY!r}, and the model's settings say {plan.chunks}.")
     list_sigmas(plan.timesteps)
     needs_uncond(plan.guidance_scale)
     return plan

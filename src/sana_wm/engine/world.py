@@ -19,7 +19,7 @@ from sana_wm.engine.named_stage import named_stage
 from sana_wm.engine.pipeline import SanaWMPipeline, noise_generator
 from sana_wm.engine.preprocess import check_request
 from sana_wm.engine.progress import Progress
-from sana_wm.engine.stream_plan import checked
+from sana_wm.engine.stream_plan import checked, plan_stream
 from sana_wm.engine.world_file import load_state, save_state
 from sana_wm.engine.world_state import WorldState
 from sana_wm.errors import InputError
@@ -101,7 +101,7 @@ class World:
         plan: StreamSettings | None = None,
     ) -> World:
         """A world that begins with checked input, of whose path only the first frame counts."""
-        plan = checked(pipe.settings.stream if plan is None else plan)
+        plan = plan_stream(pipe.settings) if plan is None else checked(plan)
         pipe.codec.check_streams()
         seed = noise_generator(seed).initial_seed()
         image = conditions.image

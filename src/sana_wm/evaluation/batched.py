@@ -69,7 +69,7 @@ def generate(
     steps = plan.num_inference_steps
     for start in range(0, len(clips), batch):
         chosen = range(start, min(start + batch, len(clips)))
-        noise = _noise(components.codec, clips, chosen, seed)
+        noise = first_frames_in_noise(components.codec, clips, chosen, seed)
         clean = torch.zeros(noise.shape[2], dtype=torch.bool)
         clean[0] = True
 
@@ -89,7 +89,7 @@ def generate(
     return torch.cat(videos)
 
 
-def _noise(codec: Codec, clips: HeldOut, chosen: range, seed: int) -> Tensor:
+def first_frames_in_noise(codec: Codec, clips: HeldOut, chosen: range, seed: int) -> Tensor:
     """Noise (b,C,T,h,w) float32 with the latents of the first frames in front."""
     dtype = next(codec.parameters()).dtype
     first = codec.encode(to_video(clips.frames[chosen.start : chosen.stop, :1]).to(dtype)).float()

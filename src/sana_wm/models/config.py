@@ -7,9 +7,11 @@ that is not here does not exist.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from sana_wm.errors import InputError
+from sana_wm.geometry.chunks import chunk_starts
 
 CAMERA_ROW = 20
 """Numbers a latent frame carries for the camera branch: 4x4 camera-to-world row-major, then fx, fy, cx, cy."""
@@ -118,37 +120,70 @@ class NanoTextConfig:
 
 
 @dataclass(frozen=True)
+class ChunkSettings:
+    """The chunks of a video, and which of them a chunk sees (spec 20, sections 1.2 and 3.5).
+
+    Attributes:
+        size, strategy: latent frames of a chunk, and where chunks begin; see `geometry.chunks.chunk_starts`.
+        window, sink: earlier chunks whose keys softmax blocks read, 0 for all, which then cost more with every chunk;
+            with `sink` the first chunk is always one of them. See `models.visibility.Visibility`.
+    """
+
+    size: int = 3
+    strategy: Literal["uniform", "first_frame", "first_chunk_plus_one"] = "first_chunk_plus_one"
+    window: int = 0
+    sink: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise InputError(f"chunks.size is {self.size}; it must be at least 1")
+        if self.window < 0:
+            raise InputError(f"chunks.window is {self.window}; it must be 0, for all chunks, or more")
+
+    def starts(self, frames: int) -> list[int]:
+        """First frames of the chunks of a video of `frames` latent frames."""
+        return chunk_starts(frames, self.size, self.strategy)
+
+
+@dataclass(frozen=True)
 class StreamSettings:
-    """How a model makes a video chunk by chunk (spec 20, section 3.5; spec 21, section 5).
+    """How a model makes a video chunk after chunk (spec 20, section 3.5; spec 21, section 5).
 
     The defaults are the released streaming model's. Weights that were never distilled run with them too, poorly.
 
     Attributes:
-        sampler: "euler" follows the velocity; "renoise" goes all the way in every step and back with fresh noise.
-        timesteps: where the steps of a chunk begin, and the final 0; of 1000.
+        timesteps: where the steps of a chunk begin, and the final 0; of 1000. None are as many Euler steps as the
+            pipeline takes for a whole clip.
+        sampler: "euler" follows the velocity; "renoise" goes all the way in every step and back with fresh noise, as in
+            a student's training.
         guidance_scale: above 1, the text is followed more closely, at twice the cost.
-        chunk: latent frames of a chunk; the first chunk has the given image's in addition.
-        window: earlier chunks that softmax blocks read, 0 for all, which then cost more with every chunk; with `sink`
-            the first chunk is always one of them.
     """
 
-    sampler: Literal["euler", "renoise"] = "euler"
+    chunks: ChunkSettings = ChunkSettings(window=2, sink=True)
     timesteps: tuple[float, ...] = (1000.0, 960.0, 889.0, 727.0, 0.0)
+    sampler: Literal["euler", "renoise"] = "euler"
     guidance_scale: float = 1.0
-    chunk: int = 3
-    window: int = 2
-    sink: bool = True
 
     def __post_init__(self) -> None:
-        if self.chunk < 1:
-            raise InputError(f"stream.chunk is {self.chunk}; it must be at least 1")
-        if self.window < 0:
-            raise InputError(f"stream.window is {self.window}; it must be 0, for all chunks, or more")
+        falling = all(b < a for a, b in pairwise((1000.1, *self.timesteps)))
+        if self.timesteps and (len(self.timesteps) < 2 or not falling or self.timesteps[-1] != 0):
+            raise InputError(
+                f"stream.timesteps is {list(self.timesteps)}; they must fall from at most 1000, the last one to 0"
+            )
+
+    @property
+    def sigmas(self) -> list[float]:
+        """Noise levels of the timesteps."""
+        return [timestep / 1000 for timestep in self.timesteps]
 
 
 @dataclass(frozen=True)
 class PipelineSettings:
-    """What a model makes unless told otherwise: picture size in pixels, frames, the sampler that suits its weights."""
+    """What a model makes unless told otherwise: picture size in pixels, frames, the sampler that suits its weights.
+
+    Attributes:
+        stream: how it makes chunk after chunk; None for a model that was not trained to.
+    """
 
     height: int
     width: int
@@ -158,7 +193,7 @@ class PipelineSettings:
     guidance_scale: float
     flow_shift: float
     sampler: Literal["flow_euler_ltx", "flow_dpm-solver"] = "flow_euler_ltx"
-    stream: StreamSettings = StreamSettings()
+    stream: StreamSettings | None = None
 
 
 TRANSFORMERS: dict[str, TransformerConfig] = {

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sana_wm.engine.pixels import to_video
+from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.geometry.poses import relative_to_first
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
@@ -31,6 +32,12 @@ class LatentBatch:
     c2w: Tensor
     intrinsics: Tensor
     captions: Tensor
+
+    def cameras(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """camera_conditions (B, T, 20) and chunk_plucker (B, 48, T, H, W) of clips whose pictures have that size."""
+        given = (self.c2w, self.intrinsics, size, (self.latents.shape[-2], self.latents.shape[-1]))
+        with self.latents.device:  # tables of indices are made where they are used, which nothing has to wait for
+            return camera_conditions(*given), chunk_plucker(*given)
 
 
 class LatentBank:
@@ -60,7 +67,7 @@ class LatentBank:
             self._batches = self.source.batches(self.stream, start // self.group, self.group, self.num_frames)
         groups = range(start, total, self.group)
         for first in tqdm(groups, desc=f"bank of {self.num_frames} frames", disable=len(groups) < 8, mininterval=5.0):
-            self._put(first, self._encode(next(self._batches)))
+            self._put(first, self._kept(self._encode(next(self._batches)), first))
         self.written = total
 
     def draw(self, batch: int, num_frames: int, generator: torch.Generator) -> LatentBatch:
@@ -85,6 +92,10 @@ class LatentBank:
             latents = torch.cat([self.codec.encode(to_video(part)) for part in clips.frames.split(at_once)])
         ids = self.text.tokenize(clips.captions).to(device, non_blocking=True)
         return LatentBatch(latents.float(), relative_to_first(clips.c2w), clips.intrinsics, ids)
+
+    def _kept(self, batch: LatentBatch, first: int) -> LatentBatch:
+        """What is kept of encoded clips first, first + 1, ... of the stream."""
+        return batch
 
     def _put(self, first: int, batch: LatentBatch) -> None:
         if self._ring is None:

@@ -44,5 +44,10 @@ def velocity_loss(velocity: Tensor, target: Tensor, frame_weight: Tensor) -> Ten
     Args:
         frame_weight: (B, T), 1 where a frame is supervised.
     """
+    return sample_losses(velocity, target, frame_weight).mean()
+
+
+def sample_losses(velocity: Tensor, target: Tensor, frame_weight: Tensor) -> Tensor:
+    """(B,) of :func:`velocity_loss`."""
     error = (velocity.float() - target).square().mean(dim=(1, 3, 4))
-    return ((error * frame_weight).sum(1) / (frame_weight.sum(1) + 1e-6)).mean()
+    return (error * frame_weight).sum(1) / (frame_weight.sum(1) + 1e-6)

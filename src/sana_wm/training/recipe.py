@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
 import yaml
 
 from sana_wm.errors import InputError
-from sana_wm.models.config import NanoAutoencoderConfig, NanoTextConfig, PipelineSettings, TransformerConfig
+from sana_wm.models.config import (
+    ChunkSettings,
+    NanoAutoencoderConfig,
+    NanoTextConfig,
+    PipelineSettings,
+    TransformerConfig,
+)
 from sana_wm.settings import config_from_dict
+from sana_wm.training.noise_levels import ChunkNoise
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -86,6 +94,74 @@ class ClipLength:
     stop: int = 1_000_000_000
 
 
+class ClipPlan(Protocol):
+    """The part of a recipe that says which clips a step is taken on.
+
+    Attributes:
+        lengths: the mixture of clip lengths.
+        bank_clips: latents kept for each bank length in frames.
+        bank_refresh: clips of the shortest bank replaced by new ones every `bank_every` steps.
+    """
+
+    @property
+    def lengths(self) -> tuple[ClipLength, ...]: ...
+    @property
+    def bank_clips(self) -> dict[int, int]: ...
+    @property
+    def bank_refresh(self) -> int: ...
+    @property
+    def bank_every(self) -> int: ...
+
+
+def check_clips(plan: ClipPlan, steps: int, stride: int, where: str) -> None:
+    """Find what would fail in the middle of a run of `steps` steps before it; `where` names the plan."""
+    for length in plan.lengths:
+        if length.bank not in plan.bank_clips:
+            raise InputError(f"{where}.lengths names a bank of {length.bank} frames that is not in {where}.bank_clips")
+        if not 1 <= length.frames <= length.bank or (length.frames - 1) % stride:
+            raise InputError(
+                f"{where}.lengths has {length.frames} frames from a bank of {length.bank}; they must be a multiple "
+                f"of {stride} and one more, and no more than the bank's"
+            )
+    for step in sorted({0, *(edge for length in plan.lengths for edge in (length.start, length.stop))}):
+        open_now = [length for length in plan.lengths if length.start <= step < length.stop]
+        if step < steps and not any(length.share > 0 for length in open_now):
+            raise InputError(f"{where}.lengths has nothing to train on at step {step} of {steps}")
+    capacity = plan.bank_clips[min(plan.bank_clips)]
+    if not 1 <= plan.bank_refresh <= capacity:
+        raise InputError(f"{where}.bank_refresh is {plan.bank_refresh}; the shortest bank allows 1 to {capacity}")
+    if plan.bank_every < 1:
+        raise InputError(f"{where}.bank_every is {plan.bank_every}; it must be at least 1")
+
+
+Plan = TypeVar("Plan", bound=Any)
+
+
+def shared_clips(plan: Plan, share: Callable[[int, str], int], where: str) -> Plan:
+    """A plan of which every batch, bank and refresh is dealt out; `plan` is a dataclass."""
+    return replace(
+        plan,
+        lengths=tuple(replace(x, batch=share(x.batch, f"a batch of {where}.lengths")) for x in plan.lengths),
+        bank_clips={f: share(clips, f"{where}.bank_clips of {f}") for f, clips in plan.bank_clips.items()},
+        bank_refresh=share(plan.bank_refresh, f"{where}.bank_refresh"),
+    )
+
+
+def even_share(processes: int) -> Callable[[int, str], int]:
+    """(count, name of the setting) -> the part of each of `processes`.
+
+    Raises:
+        InputError: it cannot be dealt out evenly.
+    """
+
+    def share(count: int, name: str) -> int:
+        if count % processes:
+            raise InputError(f"{name} is {count}; {processes} processes need a multiple of {processes}")
+        return count // processes
+
+    return share
+
+
 @dataclass(frozen=True)
 class WorldRecipe:
     """Attributes:
@@ -102,6 +178,8 @@ class WorldRecipe:
     fresh: take nothing but the codec from a model that the run starts from.
     camera_init: "silent" camera paths do nothing until they have learned something, "open" ones act from the first
         step on; see `start.open_cameras`. A run that starts from a trained model has that model's.
+        chunks: train the model to see in these; None trains it to see whole clips.
+        chunk_noise: how the chunks then get their noise levels.
     """
 
     model: TransformerConfig
@@ -118,27 +196,12 @@ class WorldRecipe:
     steady_every: int = 0
     fresh: bool = False
     camera_init: Literal["silent", "open"] = "silent"
+    chunks: ChunkSettings | None = None
+    chunk_noise: ChunkNoise = field(default_factory=ChunkNoise)
 
     def __post_init__(self) -> None:
         """What would fail in the middle of a run fails here."""
-        stride = self.model.temporal_stride
-        for length in self.lengths:
-            if length.bank not in self.bank_clips:
-                raise InputError(f"world.lengths names a bank of {length.bank} frames that is not in world.bank_clips")
-            if not 1 <= length.frames <= length.bank or (length.frames - 1) % stride:
-                raise InputError(
-                    f"world.lengths has {length.frames} frames from a bank of {length.bank}; they must be a multiple "
-                    f"of {stride} and one more, and no more than the bank's"
-                )
-        for step in sorted({0, *(edge for length in self.lengths for edge in (length.start, length.stop))}):
-            open_now = [length for length in self.lengths if length.start <= step < length.stop]
-            if step < self.optimizer.steps and not any(length.share > 0 for length in open_now):
-                raise InputError(f"world.lengths has nothing to train on at step {step} of {self.optimizer.steps}")
-        capacity = self.bank_clips[min(self.bank_clips)]
-        if not 1 <= self.bank_refresh <= capacity:
-            raise InputError(f"world.bank_refresh is {self.bank_refresh}; the shortest bank allows 1 to {capacity}")
-        if self.bank_every < 1:
-            raise InputError(f"world.bank_every is {self.bank_every}; it must be at least 1")
+        check_clips(self, self.optimizer.steps, self.model.temporal_stride, "world")
         if self.steady_every < 0:
             raise InputError(f"world.steady_every is {self.steady_every}; it must be at least 0")
 
@@ -175,19 +238,9 @@ class Recipe:
             InputError: something cannot be dealt out evenly.
         """
 
-        def share(count: int, name: str) -> int:
-            if count % processes:
-                raise InputError(f"{name} is {count}; {processes} processes need a multiple of {processes}")
-            return count // processes
-
+        share = even_share(processes)
         autoencoder = replace(self.autoencoder, batch=share(self.autoencoder.batch, "autoencoder.batch"))
-        world = replace(
-            self.world,
-            lengths=tuple(replace(x, batch=share(x.batch, "a batch of world.lengths")) for x in self.world.lengths),
-            bank_clips={f: share(clips, f"world.bank_clips of {f}") for f, clips in self.world.bank_clips.items()},
-            bank_refresh=share(self.world.bank_refresh, "world.bank_refresh"),
-        )
-        return replace(self, autoencoder=autoencoder, world=world)
+        return replace(self, autoencoder=autoencoder, world=shared_clips(self.world, share, "world"))
 
 
 def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe:
@@ -196,6 +249,11 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
     Raises:
         InputError: the file, a key or a value is wrong.
     """
+    return config_from_dict(Recipe, *read_recipe(name_or_path, overrides))
+
+
+def read_recipe(name_or_path: str, overrides: list[str] | None = None) -> tuple[Any, str]:
+    """The values of a recipe, of whatever kind, as YAML has them, and where they come from; see :func:`load_recipe`."""
     packaged = "/" not in name_or_path and "." not in name_or_path
     path = RECIPES / f"{name_or_path}.yaml" if packaged else Path(name_or_path)
     if not path.is_file():
@@ -214,7 +272,7 @@ def load_recipe(name_or_path: str, overrides: list[str] | None = None) -> Recipe
         except yaml.YAMLError as error:
             raise InputError(f"override {override!r}: not valid YAML: {_one_line(error)}") from error
         _set(values, key.split("."), value, override)
-    return config_from_dict(Recipe, values, str(path))
+    return values, str(path)
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

@@ -42,15 +42,11 @@ def load_start(source: str, recipe: Recipe) -> Start:
     Raises:
         InputError: there is no such model, or it is not of the sizes that `recipe` trains.
     """
-    folder = find_model(source)
-    parts = load_components(folder, dtype=torch.float32)
-    codec, text = parts.codec, parts.text_encoder
-    if not isinstance(codec, NanoAutoencoder) or not isinstance(text, NanoTextEncoder):
-        raise InputError(f"{source} is not a model of the nano world; only one that a recipe trained can be trained on")
+    start = load_trained(source)
     pairs = (
-        ("autoencoder.model", codec.config, recipe.autoencoder.model),
-        ("world.model", parts.transformer.config, recipe.world.model),
-        ("world.text", text.config, recipe.world.text),
+        ("autoencoder.model", start.codec.config, recipe.autoencoder.model),
+        ("world.model", start.transformer.config, recipe.world.model),
+        ("world.text", start.text.config, recipe.world.text),
     )
     for name, found, wanted in pairs:
         if recipe.world.fresh and name.startswith("world."):
@@ -61,6 +57,20 @@ def load_start(source: str, recipe: Recipe) -> Start:
                 raise InputError(
                     f"{name}.{field.name} of the recipe is {ours}, but {source} has {theirs}; they must be equal"
                 )
+    return start
+
+
+def load_trained(source: str) -> Start:
+    """The same for whoever takes a model of any size.
+
+    Raises:
+        InputError: there is no such model, or it has parts that no recipe trains.
+    """
+    folder = find_model(source)
+    parts = load_components(folder, dtype=torch.float32)
+    codec, text = parts.codec, parts.text_encoder
+    if not isinstance(codec, NanoAutoencoder) or not isinstance(text, NanoTextEncoder):
+        raise InputError(f"{source} is not a model of the nano world; only one that a recipe trained can be trained on")
     return Start(codec, parts.transformer, text, source, _fingerprint(folder))
 
 

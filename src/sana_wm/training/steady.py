@@ -8,7 +8,8 @@ training clip the division by the denominator hides that; over a minute it overf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -22,8 +23,12 @@ from sana_wm.models.history import GdnMemory
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.ops.gated_delta import write_terms
 
+logger = logging.getLogger(__name__)
+
 LIMIT = 0.9
 """Largest growth that a head keeps."""
+LOOKS, ROUNDS = 4, 4
+"""How many batches tell which heads of a student grow, and how often what was changed is checked."""
 
 
 class Growth:
@@ -95,6 +100,19 @@ def watch_growth(transformer: SanaWMTransformer) -> Iterator[Growth]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@torch.no_grad()
+def steady(transformer: SanaWMTransformer, look: Callable[[int], object], looks: int, rounds: int) -> None:
+    """Quieten heads, in place, until none grows in what `look`, asked 0 ... looks - 1, lets `transformer` see."""
+    for _ in range(rounds):
+        with watch_growth(transformer) as growth:
+            for number in range(looks):
+                look(number)
+        touched = quieten(transformer, growth)
+        logger.info("steady heads: growth up to %.2f, %s", growth.largest, touched)
+        if not touched:
+            return
 
 
 @torch.no_grad()

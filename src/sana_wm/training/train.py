@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ from sana_wm.data.recorded import read_clips
 from sana_wm.errors import InputError
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.training.autoencoder import AutoencoderStage
+from sana_wm.training.directory import keep_recipe
+from sana_wm.training.distill_recipe import DistillRecipe
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.progress import Stop, run_stage
 from sana_wm.training.recipe import Recipe
@@ -24,6 +24,9 @@ from sana_wm.training.sources import ClipSource
 from sana_wm.training.start import Start, load_start
 from sana_wm.training.world import WorldStage
 from sana_wm.worlds.procedural import Renderer
+
+SAME = ("seed", "data.height", "data.width", "autoencoder.model", "world.model", "world.text")
+"""Settings that a run which goes on in a directory must share with the one that began it."""
 
 
 def train(
@@ -59,9 +62,9 @@ def train(
     part = recipe.shared_by(peers.size)
     if peers.leads:
         directory.mkdir(parents=True, exist_ok=True)
-        _keep_recipe(recipe, start, directory)
+        keep_recipe(recipe.to_dict() | {"init": None if start is None else start.record()}, SAME, directory)
     torch.set_float32_matmul_precision("high")
-    with stop.on_signals(), closing(_source(recipe, directory, device, workers, stop, peers)) as source:
+    with stop.on_signals(), closing(open_source(recipe, directory, device, workers, stop, peers)) as source:
         codec = _codec(part, directory, source, stop, start, peers)
         if codec is None:
             return None
@@ -95,8 +98,8 @@ def _codec(
     return stage.finished() if done else None
 
 
-def _source(
-    recipe: Recipe, directory: Path, device: torch.device, workers: int, stop: Stop, peers: Peers
+def open_source(
+    recipe: Recipe | DistillRecipe, directory: Path, device: torch.device, workers: int, stop: Stop, peers: Peers
 ) -> ClipSource:
     """Clips for all stages; when `stop` came while they were recorded, they are not all there, and none is used."""
     data = recipe.data
@@ -127,28 +130,3 @@ def _source(
         workers=workers,
         peers=peers,
     )
-
-
-def _keep_recipe(recipe: Recipe, start: Start | None, directory: Path) -> None:
-    """Write the recipe beside the run. Another one may train differently, but no other model or size of picture."""
-    path = directory / "recipe.json"
-    wanted = json.loads(json.dumps(recipe.to_dict() | {"init": None if start is None else start.record()}))
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if _model_part(found) != _model_part(wanted):
-            raise InputError(f"{directory} holds a run of another model; choose another directory, or delete it")
-        if _first_weights(found) != _first_weights(wanted):
-            before = (found.get("init") or {}).get("model", "nothing")
-            raise InputError(f"{directory} holds a run that started from {before}; give the same --init, or delete it")
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _model_part(recipe: dict[str, Any]) -> tuple[object, ...]:
-    size = recipe["data"]["height"], recipe["data"]["width"]
-    return recipe["seed"], size, recipe["autoencoder"]["model"], recipe["world"]["model"], recipe["world"]["text"]
-
-
-def _first_weights(recipe: dict[str, Any]) -> object:
-    return (recipe.get("init") or {}).get("sha256")

@@ -8,16 +8,18 @@ import random
 import torch
 from torch import Tensor, nn
 
-from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.models.init import init_transformer
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import PAD, NanoTextEncoder
 from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer
+from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.training.bank import LatentBank, LatentBatch
+from sana_wm.training.clip_banks import ClipBanks
+from sana_wm.training.noise_levels import chunk_levels, level_sigmas, of_frames
 from sana_wm.training.objective import add_noise, draw_sigma, velocity_loss
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
-from sana_wm.training.recipe import ClipLength, WorldRecipe
+from sana_wm.training.recipe import WorldRecipe
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.start import Start, open_cameras
 from sana_wm.training.steady import Growth, quieten, watch_growth
@@ -41,7 +43,8 @@ class WorldModel(nn.Module):
 
 
 class WorldStage:
-    """Frame 0 stays clean and is not supervised; all other frames of a clip share one noise level.
+    """Frame 0 stays clean and is not supervised; all other frames of a clip share one noise level, or those of a chunk
+    do where the recipe has chunks.
 
     Each peer has banks of its own. Which clip length a step has, and whether it sees cameras, all peers draw alike:
     they have the same work, and the same weights get gradients.
@@ -74,19 +77,7 @@ class WorldStage:
             self.model.transformer.load_state_dict(start.transformer.state_dict())
             self.model.text.load_state_dict(start.text.state_dict())
         self.optimizer = Optimizer(self.model, recipe.optimizer, peers)
-        shortest = min(recipe.bank_clips)
-        self.banks = {
-            frames: LatentBank(
-                source,
-                self.name if frames == shortest else "long",
-                codec,
-                self.model.text,
-                num_frames=frames,
-                capacity=capacity,
-                group=recipe.bank_refresh if frames == shortest else min(8, capacity),
-            )
-            for frames, capacity in recipe.bank_clips.items()
-        }
+        self.banks = ClipBanks(recipe, source, codec, self.model.text, seed=seed, peers=peers)
         self._compiled: RunBlock | None = None
         if device.type == "cuda" and recipe.compile_frames:
             # Compiling has to pay for itself, so only the lengths that are trained most run compiled blocks, and only
@@ -98,42 +89,28 @@ class WorldStage:
     def step(self, step: int) -> dict[str, Tensor]:
         every = self.recipe.steady_every
         if every and step and step % every == 0:
-            bank = self._shortest_bank()
-            self._fill_bank(bank, step)
+            bank = self.banks.shortest
+            self.banks.fill(bank, step)
             self._steady(bank, step, rounds=1)
             self.peers.adopt(*self.model.parameters())  # each saw other clips; all go on with what the first found
-        length = self._length(step)
-        self._fill_bank(self.banks[length.bank], step)
-        generator = torch.Generator().manual_seed(self.peers.seed(self.seed * 1_000_003 + step))
-        batch = self.banks[length.bank].draw(length.batch, length.frames, generator)
+        batch = self.banks.draw(step)
         loss = self._loss(batch, step)
         norm = self.optimizer.step(loss, step)
-        return {"loss": loss.detach(), "frames": torch.tensor(length.frames), "grad": norm}
-
-    def _length(self, step: int) -> ClipLength:
-        open_now = [length for length in self.recipe.lengths if length.start <= step < length.stop]
-        draw = random.Random(self.seed * 7_919 + step)
-        return draw.choices(open_now, [length.share for length in open_now])[0]
-
-    def _shortest_bank(self) -> LatentBank:
-        return self.banks[min(self.recipe.bank_clips)]
-
-    def _fill_bank(self, bank: LatentBank, step: int) -> None:
-        """The bank of short clips is renewed a little all the time; the others are filled once, when first needed."""
-        if bank is not self._shortest_bank():
-            if bank.written == 0:
-                bank.hold(bank.capacity)
-            return
-        first = bank.capacity - bank.capacity % bank.group
-        bank.hold(first + step // self.recipe.bank_every * self.recipe.bank_refresh)
+        return {"loss": loss.detach(), "frames": torch.tensor(batch.c2w.shape[1]), "grad": norm}
 
     def _loss(self, batch: LatentBatch, step: int, compiled: bool = True) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(self.peers.seed(self.seed * 1_000_033 + step))
         clean = batch.latents
         b, _, frames, height, width = clean.shape
-        sigma = draw_sigma(b, self.recipe.flow_shift, generator)[:, None].repeat(1, frames)
-        supervised = torch.ones_like(sigma)
-        sigma[:, 0], supervised[:, 0] = 0.0, 0.0
+        chunks, visibility = self.recipe.chunks, WHOLE
+        if chunks is None:
+            sigma = draw_sigma(b, self.recipe.flow_shift, generator)[:, None].repeat(1, frames)
+        else:
+            starts = tuple(chunks.starts(frames))
+            visibility = Visibility(starts, window=chunks.window, sink=chunks.sink)
+            sigma = self._chunk_sigma(b, starts, frames, step)
+        sigma[:, 0] = 0.0
+        supervised = (sigma > 0).float()  # what is clean already says nothing of its noise
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         noised = add_noise(clean, sigma, noise)
         # A choice between two values, where indexing with a mask would make the CPU wait for the GPU.
@@ -142,18 +119,23 @@ class WorldStage:
         captions = torch.where(dropped[:, None] & after_begin, PAD, batch.captions)
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if random.Random(self.seed * 104_729 + step).random() >= self.recipe.camera_dropout:
-            given = (batch.c2w, batch.intrinsics, self.size, (height, width))
-            with self.device:  # tables of indices are made where they are used, for the same reason
-                cameras = (camera_conditions(*given), chunk_plucker(*given))
+            cameras = batch.cameras(self.size)
         run_block: RunBlock = Block.__call__
         frames_compiled = self.recipe.compile_frames if compiled and cameras[0] is not None else ()
         if self._compiled is not None and batch.c2w.shape[1] in frames_compiled:
             run_block = self._compiled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             y, mask = self.model.text(captions)
-            context = self.model.transformer.condition((frames, height, width), y, mask, *cameras)
+            context = self.model.transformer.condition((frames, height, width), y, mask, *cameras, visibility)
             velocity = self.model.transformer.denoise(noised.latents, noised.timesteps, context, run_block)
         return velocity_loss(velocity, noised.target, supervised)
+
+    def _chunk_sigma(self, batch: int, starts: tuple[int, ...], frames: int, step: int) -> Tensor:
+        """(B, T): every chunk its own noise level."""
+        generator = torch.Generator().manual_seed(self.peers.seed(self.seed * 1_000_037 + step))
+        levels = chunk_levels(batch, len(starts), self.recipe.chunk_noise, generator)
+        sigma = level_sigmas(self.recipe.flow_shift).float()[of_frames(levels, starts, frames)]
+        return sigma.to(self.device, non_blocking=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
         return {**{f"model.{k}": v for k, v in self.model.state_dict().items()}, **self.optimizer.state_tensors()}
@@ -184,8 +166,8 @@ class WorldStage:
 
     def growth(self, step: int) -> Growth:
         """What a frame of training clips makes of the state of each head with the weights before `step`."""
-        bank = self._shortest_bank()
-        self._fill_bank(bank, step)
+        bank = self.banks.shortest
+        self.banks.fill(bank, step)
         return self._growth(bank, step)
 
     @torch.no_grad()

@@ -1,0 +1,84 @@
+"""A clip whose cameras are known, made chunk after chunk: what `sampling.next_chunk` and rollouts ask for."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from sana_wm.models.config import ChunkSettings
+from sana_wm.models.context import BlockContext
+from sana_wm.models.history import History
+from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.models.visibility import Visibility
+
+
+class ChunkedModel:
+    """A :class:`~sana_wm.sampling.ChunkModel` of a transformer, a prompt and the cameras of a whole clip.
+
+    On a GPU float32 weights work under bfloat16 autocast, a context of its own for every call: one around a whole
+    rollout would keep the copies of the weights that a call without gradients made, and hand them to one with
+    gradients, which then never reach the weights.
+
+    Args:
+        size: (T, H, W) of the clip's latents.
+        y, mask: as of the transformer. cameras: camera_conditions and chunk_plucker of the clip.
+        autocast: None is on for float32 weights on a GPU.
+
+    Attributes:
+        history: finished chunks; chunk: how many they are.
+    """
+
+    def __init__(
+        self,
+        transformer: SanaWMTransformer,
+        chunks: ChunkSettings,
+        size: tuple[int, int, int],
+        y: Tensor,
+        mask: Tensor | None,
+        cameras: tuple[Tensor, Tensor] | None,
+        *,
+        autocast: bool | None = None,
+    ) -> None:
+        self.transformer, self.chunks, self.size = transformer, chunks, size
+        self.y, self.mask, self.cameras = y, mask, cameras
+        self.bounds = list(pairwise((*chunks.starts(size[0]), size[0])))
+        on_gpu = y.is_cuda and transformer.dtype == torch.float32
+        self._autocast = torch.autocast(
+            y.device.type, torch.bfloat16, enabled=on_gpu if autocast is None else autocast
+        )
+        self.history: History | None = None
+        self.chunk = 0
+        self._context: BlockContext | None = None
+
+    def velocity(self, latents: Tensor, timesteps: Tensor) -> Tensor:
+        """Of the next chunk: latents (B,C,n,H,W) and timesteps (B,1,n) to (B,C,n,H,W). The past stays as it is."""
+        with self._autocast:
+            velocity, _ = self.transformer.advance(latents, timesteps, self._next_context(), self.history)
+        return velocity.float()
+
+    @torch.no_grad()
+    def remember(self, latents: Tensor) -> None:
+        """The next chunk has come out as `latents`, and from now on is part of the past."""
+        self._context = None
+        timesteps = latents.new_zeros(len(latents), 1, latents.shape[2])
+        with self._autocast:
+            context = self._next_context(saved=1)
+            _, self.history = self.transformer.advance(latents, timesteps, context, self.history)
+        self._context = None
+        self.chunk += 1
+
+    def _next_context(self, saved: int = 0) -> BlockContext:
+        """Of the next chunk. All calls of a chunk without gradients share one; one with them needs its own graph."""
+        if self._context is not None and not torch.is_grad_enabled():
+            return self._context
+        first, end = self.bounds[self.chunk]
+        sees = Visibility((0,), self.chunk, first, self.chunks.window, self.chunks.sink, saved)
+        cameras: tuple[Tensor | None, Tensor | None] = (None, None)
+        if self.cameras is not None:
+            cameras = self.cameras[0][:, first:end], self.cameras[1][:, :, first:end]
+        context = self.transformer.condition((end - first, *self.size[1:]), self.y, self.mask, *cameras, sees)
+        if not torch.is_grad_enabled():
+            self._context = context
+        return context
