@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.ops.depthwise_conv import glu_depthwise_conv
+from sana_wm.ops.parts import by_frames
 from sana_wm.ops.temporal_conv import chunked_temporal_residual, last_frames, temporal_residual
 
 
@@ -42,6 +43,9 @@ class FeedForward(nn.Module):
 
     def spatial(self, x: Tensor, height: int, width: int) -> Tensor:
         """Everything before the temporal convolution; (B, T, S, C) in and out."""
+        return by_frames(lambda part: self._spatial(part, height, width), x)
+
+    def _spatial(self, x: Tensor, height: int, width: int) -> Tensor:
         expand, reduce = self.inverted_conv.conv, self.point_conv.conv
         hidden = F.linear(x, expand.weight.flatten(1), expand.bias)
         depth = self.depth_conv.conv
