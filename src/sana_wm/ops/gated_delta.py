@@ -30,6 +30,13 @@ class States(NamedTuple):
 
 def write_terms(k: Tensor, values: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
     """K^T b K (B,h,T,D,D) and K^T b V (B,h,T,D,Dv) from k (B,h,T,S,D), values (B,h,T,S,Dv), beta (B,h,T,S)."""
+    if k.device.type == "cpu" and not torch.is_grad_enabled():  # no copies of tokens that lie otherwise in memory
+        each = [_write_terms(*(x.select(2, t) for x in (k, values, beta))) for t in range(k.shape[2])]
+        return tuple(torch.stack(terms, 2) for terms in zip(*each, strict=True))
+    return _write_terms(k, values, beta)
+
+
+def _write_terms(k: Tensor, values: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
     weighted = (k * beta[..., None]).mT
     return weighted @ k, weighted @ values
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sana_wm.ops.dispatch import inference_kernels_take
+from sana_wm.ops.parts import by_frames
 
 
 def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
@@ -97,9 +98,9 @@ def temporal_mix(x: Tensor, weight: Tensor) -> Tensor:
         x: (B, T, S, C).
         weight: (C_out, C, 3, 1), taps for the frame before, the frame itself and the frame after.
     """
-    before = F.pad(x[:, :-1], (0, 0, 0, 0, 1, 0))
-    after = F.pad(x[:, 1:], (0, 0, 0, 0, 0, 1))
-    return F.linear(torch.cat([before, x, after], dim=-1), _three_taps(weight))
+    seen = F.pad(x, (0, 0, 0, 0, 1, 1))
+    taps = _three_taps(weight)
+    return by_frames(lambda *frames: F.linear(torch.cat(frames, dim=-1), taps), seen[:, :-2], x, seen[:, 2:])
 
 
 def _three_taps(weight: Tensor) -> Tensor:
