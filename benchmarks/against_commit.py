@@ -99,7 +99,7 @@ def check_out(commit: str, folder: Path) -> Path:
 
 
 def start(path: Path, given: Path, out: Path, arguments: argparse.Namespace) -> subprocess.Popen[str]:
-    """A process that imports `sana_wm` from `path`; it makes a pass for every line, and writes `out` at an empty one."""
+    """A process that imports `sana_wm` from `path`: a pass for every line it reads, its result to `out` at the end."""
     command = [
         sys.executable, __file__, arguments.commit, "--worker", given, "--out", out,
         "--threads", str(arguments.threads), "--part", arguments.part,
@@ -109,7 +109,8 @@ def start(path: Path, given: Path, out: Path, arguments: argparse.Namespace) -> 
 
 
 def one_pass(process: subprocess.Popen[str]) -> dict[str, float]:
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     process.stdin.write("pass\n")
     process.stdin.flush()
     found: dict[str, float] = json.loads(process.stdout.readline())

@@ -19,9 +19,12 @@ def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
         x: (B, T, S, C).
         weight: (C, 1, K); the last tap meets the current frame.
     """
-    taps = torch.cat([weight, weight[..., :-1].flip(-1)], -1)[..., None].to(x.dtype)  # (C, 1, 2K - 1, 1)
+    dtype = torch.promote_types(x.dtype, weight.dtype)
+    taps = torch.cat([weight, weight[..., :-1].flip(-1)], -1)[..., None].to(dtype)  # (C, 1, 2K - 1, 1)
     # Channels stay last in memory, as the library likes them; the permutations are only views.
-    images = F.conv2d(x.permute(0, 3, 1, 2), taps, padding=(weight.shape[-1] - 1, 0), groups=x.shape[-1])
+    images = x.to(dtype).permute(0, 3, 1, 2)
+    with torch.autocast(x.device.type, enabled=False):  # it would round what is normed in float32 next
+        images = F.conv2d(images, taps, padding=(weight.shape[-1] - 1, 0), groups=x.shape[-1])
     return images.permute(0, 2, 3, 1)
 
 
