@@ -29,7 +29,7 @@ WARM_UPS = 2
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("commit")
+    parser.add_argument("commit", help="of this repository, or a folder with the sources of another version")
     parser.add_argument("--latent_frames", type=int, default=11)
     parser.add_argument("--runs", type=int, default=15, help="timed passes of each version, after two that warm up")
     parser.add_argument("--threads", type=int, default=2)
@@ -91,7 +91,9 @@ def write_inputs(path: Path, latent_frames: int) -> None:
 
 
 def check_out(commit: str, folder: Path) -> Path:
-    """The sources of a commit of this repository, unpacked into `folder`."""
+    """The sources of a commit of this repository, unpacked into `folder`; a folder that exists is taken as it is."""
+    if Path(commit).is_dir():
+        return Path(commit)
     made = subprocess.run(["git", "-C", REPOSITORY, "archive", commit, "src"], check=True, capture_output=True)
     with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
         archive.extractall(folder, filter="data")
