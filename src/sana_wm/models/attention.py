@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.models.embeddings import RMSNorm
+from sana_wm.ops.parts import by_frames
 from sana_wm.ops.pointwise import output_gate
 
 QK_NORM_EPS = 1e-5
@@ -58,5 +59,9 @@ class DualBranchAttention(nn.Module, ABC, Generic[Memory]):
     def forward(self, u: Tensor, context: BlockContext, past: Memory | None = None) -> tuple[Tensor, Memory | None]:
         """u: modulated tokens (B, T, S, width). Also what is to be remembered, if the call saves anything."""
         read = self.branches(u, context, past)
-        camera = None if read.camera is None else self.out_proj_cam(read.camera.to(u.dtype))
-        return self.proj(output_gate(read.main, camera, self.output_gate(u)).to(u.dtype)), read.memory
+        camera = () if read.camera is None else (read.camera,)
+        return by_frames(self._combined, u, read.main, *camera), read.memory
+
+    def _combined(self, u: Tensor, main: Tensor, camera: Tensor | None = None) -> Tensor:
+        moved = None if camera is None else self.out_proj_cam(camera.to(u.dtype))
+        return self.proj(output_gate(main, moved, self.output_gate(u)).to(u.dtype))

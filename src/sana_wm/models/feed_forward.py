@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from sana_wm.models.config import TransformerConfig
 from sana_wm.models.context import BlockContext
 from sana_wm.ops.depthwise_conv import glu_depthwise_conv
+from sana_wm.ops.parts import by_frames
 from sana_wm.ops.temporal_conv import chunked_temporal_residual, last_frames, temporal_residual
 
 
@@ -50,6 +51,9 @@ class FeedForward(nn.Module):
 
     def spatial(self, x: Tensor, height: int, width: int) -> Tensor:
         """Everything before the temporal convolution; (B, T, S, C) in and out."""
+        return by_frames(lambda part: self._spatial(part, height, width), x)
+
+    def _spatial(self, x: Tensor, height: int, width: int) -> Tensor:
         depth = self.depth_conv.conv
         assert depth.bias is not None
         # What is in the middle has no name, so that its memory is free again before the last product.

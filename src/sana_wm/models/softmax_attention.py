@@ -16,6 +16,7 @@ from sana_wm.models.history import ChunkKeys, SoftmaxMemory
 from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.ops.attention import softmax_attention
 from sana_wm.ops.features import norm_features
+from sana_wm.ops.parts import by_frames
 from sana_wm.ops.prepare import Norm, Turn, prepare_heads, split_heads
 from sana_wm.ops.ucpe import RayFrames
 
@@ -147,14 +148,16 @@ class CrossAttention(nn.Module):
         self.k_norm = RMSNorm(width, CROSS_NORM_EPS)
 
     def forward(self, x: Tensor, context: BlockContext) -> Tensor:
-        heads = (self.num_heads, -1)
         k, v = self.kv_linear(context.caption).chunk(2, dim=-1)
-        q = _normed(self.q_linear(x), self.q_norm).flatten(1, 2).to(v.dtype)
-        k = self.k_norm(k).to(v.dtype)
+        k, v = (y.unflatten(-1, (self.num_heads, -1)) for y in (self.k_norm(k).to(v.dtype), v))
         bias = None if context.caption_bias is None else context.caption_bias.to(v.dtype)
-        q, k, v = (y.unflatten(-1, heads) for y in (q, k, v))
-        out = softmax_attention(q, k, v, scale=q.shape[-1] ** -0.5, bias=bias)
-        return self.proj(out.flatten(-2).to(x.dtype)).unflatten(1, x.shape[1:3])
+
+        def read(part: Tensor) -> Tensor:
+            q = split_heads(_normed(self.q_linear(part), self.q_norm), self.num_heads).to(v.dtype)
+            out = softmax_attention(q, k, v, scale=q.shape[-1] ** -0.5, bias=bias)
+            return self.proj(out.flatten(-2).to(part.dtype)).unflatten(1, part.shape[1:3])
+
+        return by_frames(read, x)
 
 
 def _normed(x: Tensor, norm: RMSNorm) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sana_wm.ops.dispatch import kernels_take
 from sana_wm.ops.norm import rms_norm
+from sana_wm.ops.parts import by_frames
 from sana_wm.ops.rotary import rotate_pairs
 from sana_wm.ops.temporal_conv import symmetric_short_conv
 
@@ -38,8 +39,13 @@ def norm_features_plain(
     """As :func:`norm_features`; float32, or float64 for float64."""
     if taps is not None:
         x = symmetric_short_conv(x, taps)
-    out = rms_norm(x, gain, eps)
-    return (F.relu(out) if relu else out) * scale
+    gain = gain if scale == 1 else gain.float() * scale  # not a pass over the tokens of its own
+
+    def normed(part: Tensor) -> Tensor:
+        out = rms_norm(part, gain, eps)
+        return F.relu(out) if relu else out
+
+    return by_frames(normed, x)
 
 
 @torch.library.custom_op("sana_wm::norm_features", mutates_args=())
@@ -142,7 +148,7 @@ fused_transform.register_autograd(_transform_backward, setup_context=_save_trans
 
 def head_energy(x: Tensor) -> Tensor:
     """Sum of squares of every head: (B,N,h,D) -> (B,N,h), float32."""
-    return fused_energy(x) if kernels_take(x) else x.square().sum(-1)
+    return fused_energy(x) if kernels_take(x) else torch.linalg.vector_norm(x, dim=-1).square()
 
 
 @torch.library.custom_op("sana_wm::head_energy", mutates_args=())

@@ -30,6 +30,15 @@ class States(NamedTuple):
 
 def write_terms(k: Tensor, values: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
     """K^T b K (B,h,T,D,D) and K^T b V (B,h,T,D,Dv) from k (B,h,T,S,D), values (B,h,T,S,Dv), beta (B,h,T,S)."""
+    if k.device.type == "cpu" and not torch.is_grad_enabled():
+        # Frame by frame the heads of tokens are read where they lie; all frames at once would be copied together first.
+        terms = [_frame_terms(*frame) for frame in zip(k.unbind(2), values.unbind(2), beta.unbind(2), strict=True)]
+        return torch.stack([erase for erase, _ in terms], 2), torch.stack([write for _, write in terms], 2)
+    return _frame_terms(k, values, beta)
+
+
+def _frame_terms(k: Tensor, values: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`write_terms`, with any axes before those of tokens."""
     weighted = (k * beta[..., None]).mT
     return weighted @ k, weighted @ values
 
