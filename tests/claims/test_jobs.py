@@ -27,7 +27,6 @@ TINY = (
     "world.lengths=[{frames: 17, bank: 17, batch: 1, share: 1.0}]",
     "world.bank_clips={17: 2}",
     "world.bank_refresh=2",
-    "world.compile_frames=[]",
     "world.optimizer.steps=2",
     "log_every=1",
     "save_every=1",

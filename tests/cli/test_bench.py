@@ -41,7 +41,6 @@ def test_a_training_step_is_timed_and_written_down(run: Run, tmp_path: Path) -> 
         "average": "float32",
         "optimizer": "adamw",
         "checkpoint": True,
-        "compile": False,
     }
     (shape,) = found["shapes"]
     assert shape["seconds"] > 0
@@ -66,7 +65,6 @@ def test_wrong_input_is_named(run: Run, verb: str, flags: tuple[str, str], named
         (("--weights", "float64"), "float64"),
         (("--optimizer", "sgd"), "sgd"),
         (("--find_longest",), "CUDA"),
-        (("--compile",), "CUDA"),
     ],
 )
 def test_a_step_that_cannot_be_taken_is_refused(run: Run, flags: tuple[str, ...], named: str) -> None:

@@ -252,10 +252,6 @@ def test_the_bank_may_be_renewed_more_rarely(tmp_path: Path) -> None:
     assert torch.equal(ours.latents, theirs.latents)
 
 
-def test_blocks_are_compiled_on_a_gpu_only() -> None:
-    assert tiny.world(tiny.recipe("world.compile_frames=[9]"))._compiled is None
-
-
 def test_dropping_cameras_leaves_none() -> None:
     stage = tiny.world(tiny.recipe("world.camera_dropout=1.0"))
     stage.banks.fill(stage.banks[stage.recipe.lengths[0].bank], 0)

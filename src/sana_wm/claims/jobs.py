@@ -160,7 +160,7 @@ def _training(log: Path) -> dict[str, Any]:
 
 def _key_job(scale: str) -> Callable[[Lab], dict[str, Any] | None]:
     def run(lab: Lab) -> dict[str, Any]:
-        recipe = lab.recipe((f"world.model.key_scale={scale}", "world.compile_frames=[]"))
+        recipe = lab.recipe((f"world.model.key_scale={scale}",))
         size = (recipe.data.height, recipe.data.width)
         start = load_start(CODEC, recipe)
         source = ClipSource(

@@ -91,7 +91,6 @@ def train(
     checkpoint: Annotated[
         bool, typer.Option("--checkpoint/--no_checkpoint", help="Keep the input of each block, and run it twice.")
     ] = True,
-    compiled: Annotated[bool, typer.Option("--compile/--no_compile", help="Compile the blocks (CUDA).")] = False,
     find_longest: Annotated[
         bool, typer.Option("--find_longest/--no_find_longest", help="Look for the longest clip that fits, too (CUDA).")
     ] = False,
@@ -108,9 +107,9 @@ def train(
     from sana_wm.engine.devices import choose_device
     from sana_wm.evaluation.speed import Shape
     from sana_wm.evaluation.train_speed import Step, bench_train
-    from sana_wm.models.transformer import SanaWMTransformer
+    from sana_wm.models.transformer import Block, SanaWMTransformer, checkpointed
     from sana_wm.training.recipe import OptimizerRecipe
-    from sana_wm.training.transformer_step import TransformerStep, block_runner
+    from sana_wm.training.transformer_step import TransformerStep
 
     chosen = choose_device(device)
     shapes = _shapes(preset, latent_frames, batch)
@@ -119,24 +118,20 @@ def train(
         raise InputError(f"--weights is {weights!r}; it must be float32 or bfloat16.")
     if optimizer not in ("adamw", "muon"):
         raise InputError(f"--optimizer is {optimizer!r}; it must be adamw or muon.")
-    if compiled and not cuda:
-        raise InputError("--compile needs a CUDA device.")
-    if compiled and find_longest:
-        raise InputError("--compile and --find_longest exclude each other: every length would be compiled anew.")
     if find_longest and (not cuda or len({shape.batch for shape in shapes}) > 1):
         raise InputError("--find_longest needs a CUDA device and one --batch.")
     recipe = OptimizerRecipe(
         steps=1, lr=0.0, warmup_steps=0, decay_steps=0, weight_decay=0.01, betas=(0.9, 0.99), grad_clip=1.0, ema=0.998,
         hidden="muon" if optimizer == "muon" else "adamw",
     )  # fmt: skip
-    run_block = block_runner(checkpoint=checkpoint, compiled=compiled, graphs=2 * len(shapes))
+    run_block = checkpointed() if checkpoint else Block.__call__
 
     def make(model: SanaWMTransformer) -> Step:
         return TransformerStep(model, recipe, run_block)
 
     settings = {
         "weights": weights, "autocast": "bfloat16" if cuda and weights == "float32" else None, "average": "float32",
-        "optimizer": optimizer, "checkpoint": checkpoint, "compile": compiled,
+        "optimizer": optimizer, "checkpoint": checkpoint,
     }  # fmt: skip
     typer.echo(", ".join(f"{name} {value}" for name, value in settings.items()))
     found = bench_train(

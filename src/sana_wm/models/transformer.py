@@ -81,7 +81,7 @@ RunBlock = Callable[[Block, Tensor, Tensor, BlockContext], Tensor]
 def checkpointed(run_block: RunBlock = Block.__call__) -> RunBlock:
     """Blocks that keep only their input and are run a second time by the backward pass: memory for a third more work.
 
-    `run_block` is what runs both times; it may be compiled.
+    `run_block` is what runs both times.
     """
 
     def run(block: Block, x: Tensor, modulation: Tensor, context: BlockContext) -> Tensor:
@@ -163,7 +163,7 @@ class SanaWMTransformer(nn.Module):
     ) -> Tensor:
         """Velocity of x (B, C, T, H, W) under conditioning prepared by :meth:`condition`.
 
-        `run_block` stands for calling a block, for callers that compile or checkpoint blocks.
+        `run_block` stands for calling a block, for callers that checkpoint blocks.
         """
         tokens = self.x_embedder(x)
         time, modulation = self.embed_timestep(timestep)

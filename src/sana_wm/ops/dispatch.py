@@ -22,7 +22,7 @@ def kernels_take(x: Tensor) -> bool:
 
 
 def inference_kernels_take(x: Tensor) -> bool:
-    """Whether kernels without gradients do: not in training, where a compiler fuses the plain lines as well."""
+    """Whether kernels without gradients do: not in training."""
     if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
         return False
     return kernels_take(x)

@@ -171,8 +171,6 @@ class WorldRecipe:
     lengths: the mixture of clip lengths.
     bank_clips: latents kept for each bank length in frames.
     bank_refresh: clips of the shortest bank replaced by new ones every `bank_every` steps.
-    compile_frames: clip lengths whose blocks are compiled on a GPU. That is faster, and seldom but not never gives a
-        wrong gradient (docs/speed.md), so no recipe has any.
     steady_every: steps between two looks for heads whose state grows (see `steady`), 0 for none but at the end. Where
         clips of a minute are trained on, one such head is enough to end a run in NaN.
     fresh: take nothing but the codec from a model that the run starts from.
@@ -190,7 +188,6 @@ class WorldRecipe:
     lengths: tuple[ClipLength, ...]
     bank_clips: dict[int, int]
     bank_refresh: int
-    compile_frames: tuple[int, ...]
     optimizer: OptimizerRecipe
     bank_every: int = 1
     steady_every: int = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer, checkpointed
+from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer
 from sana_wm.training.objective import add_noise, velocity_loss
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.recipe import OptimizerRecipe
@@ -55,16 +55,3 @@ class TransformerStep:
         """Of what stays between steps: weights, the optimiser's state, the average."""
         kept = [*self.model.state_dict().values(), *self.optimizer.state_tensors().values()]
         return sum(x.numel() * x.element_size() for x in kept)
-
-
-def block_runner(*, checkpoint: bool, compiled: bool, graphs: int = 1) -> RunBlock:
-    """What runs blocks: checkpointed, compiled (as stage 2 compiles them), both or neither.
-
-    `graphs` is for how many combinations of shapes and of settings each of the two kinds of block may be compiled.
-    """
-    run: RunBlock = Block.__call__
-    if compiled:
-        limit = 2 * graphs
-        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
-        run = torch.compile(Block.forward, dynamic=False)
-    return checkpointed(run) if checkpoint else run

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sana_wm.models.init import init_transformer
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import PAD, NanoTextEncoder
-from sana_wm.models.transformer import Block, RunBlock, SanaWMTransformer
+from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.training.bank import LatentBank, LatentBatch
 from sana_wm.training.clip_banks import ClipBanks
@@ -78,13 +78,6 @@ class WorldStage:
             self.model.text.load_state_dict(start.text.state_dict())
         self.optimizer = Optimizer(self.model, recipe.optimizer, peers)
         self.banks = ClipBanks(recipe, source, codec, self.model.text, seed=seed, peers=peers)
-        self._compiled: RunBlock | None = None
-        if device.type == "cuda" and recipe.compile_frames:
-            # Compiling has to pay for itself, so only the lengths that are trained most run compiled blocks, and only
-            # with cameras. Each has its graphs, one for either kind of block.
-            limit = 2 * len(recipe.compile_frames)
-            torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
-            self._compiled = torch.compile(Block.forward, dynamic=False)
 
     def step(self, step: int) -> dict[str, Tensor]:
         every = self.recipe.steady_every
@@ -98,7 +91,7 @@ class WorldStage:
         norm = self.optimizer.step(loss, step)
         return {"loss": loss.detach(), "frames": torch.tensor(batch.c2w.shape[1]), "grad": norm}
 
-    def _loss(self, batch: LatentBatch, step: int, compiled: bool = True) -> Tensor:
+    def _loss(self, batch: LatentBatch, step: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(self.peers.seed(self.seed * 1_000_033 + step))
         clean = batch.latents
         b, _, frames, height, width = clean.shape
@@ -120,14 +113,10 @@ class WorldStage:
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if random.Random(self.seed * 104_729 + step).random() >= self.recipe.camera_dropout:
             cameras = batch.cameras(self.size)
-        run_block: RunBlock = Block.__call__
-        frames_compiled = self.recipe.compile_frames if compiled and cameras[0] is not None else ()
-        if self._compiled is not None and batch.c2w.shape[1] in frames_compiled:
-            run_block = self._compiled
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             y, mask = self.model.text(captions)
             context = self.model.transformer.condition((frames, height, width), y, mask, *cameras, visibility)
-            velocity = self.model.transformer.denoise(noised.latents, noised.timesteps, context, run_block)
+            velocity = self.model.transformer.denoise(noised.latents, noised.timesteps, context)
         return velocity_loss(velocity, noised.target, supervised)
 
     def _chunk_sigma(self, batch: int, starts: tuple[int, ...], frames: int, step: int) -> Tensor:
@@ -175,8 +164,7 @@ class WorldStage:
         with watch_growth(self.model.transformer) as growth:
             for look in range(STEADY_LOOKS):
                 generator = torch.Generator().manual_seed(step + look)
-                # Not through what is compiled, which would not stop at what watches.
-                self._loss(bank.draw(STEADY_CLIPS, bank.num_frames, generator), step + look, compiled=False)
+                self._loss(bank.draw(STEADY_CLIPS, bank.num_frames, generator), step + look)
         return growth
 
     @torch.no_grad()
