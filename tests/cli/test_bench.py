@@ -93,7 +93,9 @@ def test_twins_that_do_not_fit_are_told() -> None:
 def test_flags_and_links_of_the_page_exist(run: Run) -> None:
     docs = Path(__file__).parents[2] / "docs"
     text = (docs / "speed.md").read_text(encoding="utf-8")
-    flags = run("bench", "forward", "--help").out + run("bench", "train", "--help").out
+    verbs = (("bench", "forward"), ("bench", "train"), ("generate",), ("convert",))
+    programs = (docs.parent / "benchmarks").glob("*.py")
+    flags = "".join([*(run(*verb, "--help").out for verb in verbs), *(path.read_text() for path in programs)])
     for flag in set(re.findall(r"--[a-z_]{3,}", text)):
         assert flag in flags, flag
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
