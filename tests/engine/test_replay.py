@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sana_wm.engine.pipeline import SanaWMPipeline
-from sana_wm.engine.replay import LAUNCH_BOUND, Replayed, replayed_if_short
+from sana_wm.engine.replay import LAUNCH_BOUND, Replayed, replayed_if_short, tensors_of, with_tensors
+from sana_wm.models.history import BlockState, ChunkKeys, GdnMemory, History, SoftmaxMemory
 from tests.engine.tiny import picture, tiny_components
 
 
@@ -19,6 +20,45 @@ def test_only_short_steps_on_a_gpu_are_recorded() -> None:
     assert replayed_if_short(_step, torch.device("cpu"), 1) is _step
     assert replayed_if_short(_step, torch.device("cuda"), LAUNCH_BOUND + 1) is _step
     assert isinstance(replayed_if_short(_step, torch.device("cuda"), LAUNCH_BOUND), Replayed)
+
+
+def _history(value: float) -> History:
+    def x() -> Tensor:
+        return torch.full((2,), value)
+
+    gdn = BlockState(GdnMemory(x(), x(), x()), x())
+    softmax = BlockState(SoftmaxMemory({0: ChunkKeys(x(), x()), 4: ChunkKeys(x(), x(), x(), x())}), x())
+    return History((gdn, softmax), 13, 5)
+
+
+def test_what_a_step_is_given_is_taken_apart_and_put_together_again() -> None:
+    given = (torch.zeros(2), _history(0.0), None, 7)
+    tensors = list(tensors_of(given))
+    assert len(tensors) == 12
+    latents, history, nothing, number = with_tensors(given, iter([x + 1 for x in tensors]))
+    assert torch.equal(latents, torch.ones(2))
+    assert (nothing, number, history.frames, history.chunks) == (None, 7, 13, 5)
+    assert history.tensors().keys() == _history(1.0).tensors().keys()
+    assert all(torch.equal(x, torch.ones(2)) for x in history.tensors().values())
+    assert all(torch.equal(x, torch.zeros(2)) for x in tensors)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_shapes_are_recorded_one_by_one_after_so_many_calls() -> None:
+    calls = 0
+
+    def function(x: Tensor, pair: tuple[Tensor, Tensor]) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x * pair[0] + pair[1]
+
+    step = Replayed(function, after=2)
+    for size in (3, 4):
+        for number in range(5):
+            x, a, b = (torch.full((size,), float(number + i), device="cuda") for i in range(3))
+            torch.testing.assert_close(step(x, (a, b)), x * a + b, rtol=0, atol=0)
+    assert calls == 2 * (2 + 1)  # as they are, and once to record
 
 
 @pytest.mark.gpu

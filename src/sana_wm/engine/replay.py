@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,48 +14,82 @@ LAUNCH_BOUND = 2**24
 """Numbers of tokens (batch * tokens * width) below which a GPU is done with a block before the next is launched: three
 latent frames of the 2.6B model, or a minute of nano."""
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
+Key = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
 class _Recording(NamedTuple):
     """A graph, the tensors that it reads and the one that it writes."""
 
     graph: torch.cuda.CUDAGraph
-    latents: Tensor
-    timesteps: Tensor
-    velocity: Tensor
+    given: list[Tensor]
+    result: Tensor
 
 
 class Replayed:
-    """Velocity of latents at timesteps, both of one shape for ever; the first call runs as it is, the second records.
+    """A function of tensors, or of dataclasses, tuples and dictionaries of them, that gives one tensor.
 
-    The first call compiles kernels and lets libraries choose theirs, which cannot be recorded. What was recorded keeps
-    the memory of one call until this object is gone.
+    With tensors of the same shapes as in `after` calls before it is recorded, and from then on replayed: nothing but
+    the numbers in tensors may decide what it does. The calls before run as they are; in them kernels are compiled and
+    libraries choose theirs, which cannot be recorded. A recording keeps the memory of one call until this object is
+    gone.
     """
 
-    def __init__(self, denoise: Denoise) -> None:
-        self._denoise = denoise
-        self._warm = False
-        self._recording: _Recording | None = None
+    def __init__(self, function: Callable[..., Tensor], *, after: int = 1) -> None:
+        self._function, self._after = function, after
+        self._calls: Counter[Key] = Counter()
+        self._recordings: dict[Key, _Recording] = {}
 
-    def __call__(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        if not self._warm:
-            self._warm = True
-            return self._denoise(latents, timesteps)
-        recorded = self._recording = self._recording or self._record(latents, timesteps)
-        recorded.latents.copy_(latents)
-        recorded.timesteps.copy_(timesteps)
-        recorded.graph.replay()
-        return recorded.velocity.clone()
+    def __call__(self, *given: Any) -> Tensor:
+        tensors = list(tensors_of(given))
+        key = tuple((x.shape, x.dtype) for x in tensors)
+        self._calls[key] += 1
+        if self._calls[key] <= self._after:
+            return self._function(*given)
+        if key not in self._recordings:
+            self._recordings[key] = self._record(given, tensors)
+        graph, kept, result = self._recordings[key]
+        for old, new in zip(kept, tensors, strict=True):
+            old.copy_(new)
+        graph.replay()
+        return result.clone()
 
-    def _record(self, latents: Tensor, timesteps: Tensor) -> _Recording:
-        latents, timesteps = latents.clone(), timesteps.clone()
+    def _record(self, given: tuple[Any, ...], tensors: list[Tensor]) -> _Recording:
+        kept = [x.clone() for x in tensors]
+        own = with_tensors(given, iter(kept))
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            velocity = self._denoise(latents, timesteps)
-        return _Recording(graph, latents, timesteps, velocity)
+            result = self._function(*own)
+        return _Recording(graph, kept, result)
 
 
-def replayed_if_short(denoise: Denoise, device: torch.device, numbers: int) -> Denoise:
-    """`denoise`, recorded if it runs on a GPU that would wait for its launches; numbers: see `LAUNCH_BOUND`."""
-    return Replayed(denoise) if device.type == "cuda" and numbers <= LAUNCH_BOUND else denoise
+def replayed_if_short(function: Callable[..., Tensor], device: torch.device, numbers: int) -> Callable[..., Tensor]:
+    """The function, recorded if it runs on a GPU that would wait for its launches; numbers: see `LAUNCH_BOUND`."""
+    return Replayed(function) if device.type == "cuda" and numbers <= LAUNCH_BOUND else function
+
+
+def tensors_of(value: Any) -> Iterator[Tensor]:
+    """All tensors in dataclasses, tuples and dictionaries, in their order."""
+    if isinstance(value, Tensor):
+        yield value
+    for part in _parts(value).values():
+        yield from tensors_of(part)
+
+
+def with_tensors(value: Any, tensors: Iterator[Tensor]) -> Any:
+    """The same dataclasses, tuples and dictionaries with other tensors, in the order of :func:`tensors_of`."""
+    if isinstance(value, Tensor):
+        return next(tensors)
+    parts = {name: with_tensors(part, tensors) for name, part in _parts(value).items()}
+    if is_dataclass(value):
+        return replace(value, **parts)  # type: ignore[type-var]  # of an instance: a class has no parts
+    if isinstance(value, tuple):
+        return type(value)(*parts.values()) if hasattr(value, "_fields") else tuple(parts.values())
+    return parts if isinstance(value, dict) else value
+
+
+def _parts(value: Any) -> dict[Any, Any]:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if isinstance(value, tuple):
+        return dict(enumerate(value))
+    return value if isinstance(value, dict) else {}
