@@ -18,13 +18,16 @@ from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
 from sana_wm.engine.pixels import to_levels
+from sana_wm.engine.replay import replayed_if_short
 from sana_wm.engine.rollout import Rollout
 from sana_wm.engine.world_state import WorldState
 from sana_wm.geometry.actions import CameraMotion
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
 from sana_wm.models.config import StreamSettings
+from sana_wm.models.context import BlockContext
+from sana_wm.models.history import History
 from sana_wm.models.transformer import SanaWMTransformer
-from sana_wm.sampling import OnStep, list_sigmas, next_chunk
+from sana_wm.sampling import OnStep, list_sigmas, needs_uncond, next_chunk
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,10 @@ class Move:
 
 
 class ChunkStages:
-    """The stages of one model under one plan; nothing in here changes."""
+    """The stages of one model under one plan; worlds can share them.
+
+    On a GPU that would wait for its launches, steps are recorded once the past has its final size, and replayed.
+    """
 
     def __init__(
         self, transformer: SanaWMTransformer, codec: Codec, picture_hw: tuple[int, int], plan: StreamSettings
@@ -52,10 +58,19 @@ class ChunkStages:
         self.picture_hw = picture_hw
         self.frames_a_chunk = plan.chunks.size * codec.temporal_stride
         self._sigmas = list_sigmas(plan.timesteps)
+        height, width = (side // codec.spatial_stride for side in picture_hw)
+        batch = 2 if needs_uncond(plan.guidance_scale) else 1
+        numbers = batch * (plan.chunks.size + 1) * height * width * transformer.config.width
+        # Twice the steps of a chunk: shapes that only the first chunks have are not worth recording.
+        after = 2 * (len(plan.timesteps) - 1)
+        self._velocity = replayed_if_short(self._advance, self.device, numbers, after=after)
 
     @property
     def device(self) -> torch.device:
         return self.transformer.x_embedder.proj.weight.device
+
+    def _advance(self, latents: Tensor, timesteps: Tensor, context: BlockContext, history: History | None) -> Tensor:
+        return self.transformer.advance(latents, timesteps, context, history)[0]
 
     @torch.inference_mode()
     def denoise(self, state: WorldState, move: Move, on_step: OnStep | None = None) -> tuple[Tensor, WorldState]:
@@ -75,7 +90,8 @@ class ChunkStages:
             if state.first is not None:
                 noise[:, :, :1], clean[0] = state.first, True
             cameras = self._cameras(state, move, (height, width))
-            rollout = Rollout(self.transformer, state.history, state.features, state.mask, *cameras, plan)
+            prompt = state.features, state.mask
+            rollout = Rollout(self.transformer, state.history, *prompt, *cameras, plan, self._velocity)
             renoise = generator if plan.sampler == "renoise" else None
             latents = next_chunk(rollout, noise, self._sigmas, clean_frames=clean, renoise=renoise, on_step=on_step)
         after = replace(

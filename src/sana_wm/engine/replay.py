@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -18,11 +19,12 @@ Key = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
 class _Recording(NamedTuple):
-    """A graph, the tensors that it reads and the one that it writes."""
+    """A graph, the tensors that it reads and the one that it writes, and when the last reader of that was done."""
 
     graph: torch.cuda.CUDAGraph
     given: list[Tensor]
     result: Tensor
+    done: torch.cuda.Event
 
 
 class Replayed:
@@ -31,13 +33,14 @@ class Replayed:
     With tensors of the same shapes as in `after` calls before it is recorded, and from then on replayed: nothing but
     the numbers in tensors may decide what it does. The calls before run as they are; in them kernels are compiled and
     libraries choose theirs, which cannot be recorded. A recording keeps the memory of one call until this object is
-    gone.
+    gone. Several threads and streams may share it.
     """
 
     def __init__(self, function: Callable[..., Tensor], *, after: int = 1) -> None:
         self._function, self._after = function, after
         self._calls: Counter[Key] = Counter()
         self._recordings: dict[Key, _Recording] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, *given: Any) -> Tensor:
         tensors = list(tensors_of(given))
@@ -45,26 +48,33 @@ class Replayed:
         self._calls[key] += 1
         if self._calls[key] <= self._after:
             return self._function(*given)
-        if key not in self._recordings:
-            self._recordings[key] = self._record(given, tensors)
-        graph, kept, result = self._recordings[key]
-        for old, new in zip(kept, tensors, strict=True):
-            old.copy_(new)
-        graph.replay()
-        return result.clone()
+        with self._lock:
+            if key not in self._recordings:
+                self._recordings[key] = self._record(given, tensors)
+            graph, kept, result, done = self._recordings[key]
+            torch.cuda.current_stream().wait_event(done)
+            for old, new in zip(kept, tensors, strict=True):
+                old.copy_(new)
+            graph.replay()
+            copy = result.clone()
+            done.record()
+        return copy
 
     def _record(self, given: tuple[Any, ...], tensors: list[Tensor]) -> _Recording:
         kept = [x.clone() for x in tensors]
         own = with_tensors(given, iter(kept))
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # Other threads, such as that of the decoder, go on using the GPU meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self._function(*own)
-        return _Recording(graph, kept, result)
+        return _Recording(graph, kept, result, torch.cuda.Event())
 
 
-def replayed_if_short(function: Callable[..., Tensor], device: torch.device, numbers: int) -> Callable[..., Tensor]:
+def replayed_if_short(
+    function: Callable[..., Tensor], device: torch.device, numbers: int, *, after: int = 1
+) -> Callable[..., Tensor]:
     """The function, recorded if it runs on a GPU that would wait for its launches; numbers: see `LAUNCH_BOUND`."""
-    return Replayed(function) if device.type == "cuda" and numbers <= LAUNCH_BOUND else function
+    return Replayed(function, after=after) if device.type == "cuda" and numbers <= LAUNCH_BOUND else function
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

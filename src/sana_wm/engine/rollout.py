@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -21,6 +22,7 @@ class Rollout:
     Args:
         features, mask: the caption (B,1,L,C) and (B,L), with guidance the negative prompt first.
         camera_conditions, chunk_plucker: (1,n,20) and (1,6*stride,n,H,W) of the chunk.
+        velocity: of latents at timesteps in a context after a history: the transformer's, or a recording of it.
     """
 
     def __init__(
@@ -32,8 +34,9 @@ class Rollout:
         camera_conditions: Tensor,
         chunk_plucker: Tensor,
         plan: StreamSettings,
+        velocity: Callable[[Tensor, Tensor, BlockContext, History | None], Tensor],
     ) -> None:
-        self.transformer, self.history = transformer, history
+        self.transformer, self.history, self._step = transformer, history, velocity
         chunks, frames = (0, 0) if history is None else (history.chunks, history.frames)
         self._sees = Visibility((0,), chunks, frames, plan.chunks.window, plan.chunks.sink)
         self._batch = len(features)
@@ -54,10 +57,8 @@ class Rollout:
     def remember(self, latents: Tensor) -> None:
         latents = latents.expand(self._batch, -1, -1, -1, -1)
         clean = torch.zeros(self._batch, 1, latents.shape[2], device=latents.device)
-        _, self.history = self._advance(latents, clean, replace(self._context, visibility=replace(self._sees, saved=1)))
+        context = replace(self._context, visibility=replace(self._sees, saved=1))
+        _, self.history = self.transformer.advance(latents, clean, context, self.history)
 
     def _denoise(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        return self._advance(latents, timesteps, self._context)[0]
-
-    def _advance(self, latents: Tensor, timesteps: Tensor, context: BlockContext) -> tuple[Tensor, History | None]:
-        return self.transformer.advance(latents, timesteps, context, self.history)
+        return self._step(latents, timesteps, self._context, self.history)

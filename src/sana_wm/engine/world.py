@@ -51,10 +51,13 @@ class World:
     leaves the world as it was. Not for two threads at once.
     """
 
-    def __init__(self, pipe: SanaWMPipeline, plan: StreamSettings, state: WorldState) -> None:
+    def __init__(
+        self, pipe: SanaWMPipeline, plan: StreamSettings, state: WorldState, stages: ChunkStages | None = None
+    ) -> None:
+        """stages: those of another world of the same model and plan."""
         self.pipe, self.plan = pipe, plan
         size = pipe.settings.height, pipe.settings.width
-        self.stages = ChunkStages(pipe.transformer, pipe.codec, size, plan)
+        self.stages = stages or ChunkStages(pipe.transformer, pipe.codec, size, plan)
         self._state: WorldState | None = state
 
     @classmethod
@@ -153,7 +156,7 @@ class World:
 
     def fork(self) -> World:
         """Another world with the same past, which goes its own way from here. It costs nothing: the past is shared."""
-        return World(self.pipe, self.plan, self.state)
+        return World(self.pipe, self.plan, self.state, self.stages)
 
     def save(self, path: str | Path, notes: Mapping[str, Any] | None = None) -> Path:
         """Write all there is to a safetensors file; it appears complete or not at all. `notes`: anything JSON can hold.
