@@ -46,7 +46,7 @@ class Start:
             return Start(**options)
         given = {name: value for name, value in options.items() if value is not None}
         if {"intrinsics", "fov"} & given.keys():
-            given = {"intrinsics": None, "fov": None} | given
+            given = {"intrinsics": None, "fov": None, "scene": None} | given  # through another lens it is another view
         return replace(self, **given)
 
 
