@@ -45,6 +45,12 @@ def test_moving_changes_the_picture_and_standing_still_does_not() -> None:
     assert not np.array_equal(moved[-1], still[0])
 
 
+def test_drawing_the_last_frame_only_gives_the_last_frame() -> None:
+    every, last = world(8), TrueWorld(draw(3, 25), SIZE, 8, renderer=Renderer(1), last_only=True)
+    for keys in ("wd", "a"):
+        assert np.array_equal(last.step(keys), every.step(keys)[-1:])
+
+
 def test_wrong_moves_and_closed_worlds_are_refused() -> None:
     one = world(8)
     with pytest.raises(InputError, match="8 new frames; 24 keys"):

@@ -24,6 +24,7 @@ class TrueWorld:
     Args:
         size: height and width of a frame.
         frames_a_step: new frames of a step.
+        last_only: draw nothing but the last of them, where nobody looks at the others.
     """
 
     def __init__(
@@ -33,9 +34,10 @@ class TrueWorld:
         frames_a_step: int = 24,
         rules: MotionRules | None = None,
         renderer: Renderer | None = None,
+        last_only: bool = False,
     ) -> None:
         self.drawn, self.size, self.frames_a_step = drawn, size, frames_a_step
-        self.renderer = renderer or Renderer()
+        self.renderer, self.last_only = renderer or Renderer(), last_only
         self._motion: CameraMotion | None = CameraMotion(rules)
         self._begun = False
 
@@ -48,7 +50,9 @@ class TrueWorld:
             InputError: the keys or poses are wrong, or the world is closed.
         """
         c2w, motion = led(self._moving, self.frames_a_step, keys, poses)
-        if not self._begun:
+        if self.last_only:
+            c2w = c2w[-1:]
+        elif not self._begun:
             c2w = torch.cat([torch.eye(4)[None], c2w])
         absolute = compose(torch.from_numpy(self.drawn.c2w[0]).double(), c2w.double()).float()
         intrinsics = lens_intrinsics([self.drawn.lens], len(c2w), *self.size)

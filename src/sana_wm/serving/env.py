@@ -126,6 +126,9 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         InputError: here and in all methods, if something given is wrong.
     """
 
+    start: Start | None
+    """With what the episode began."""
+
     def __init__(
         self,
         worlds: Worlds,
@@ -155,6 +158,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         self.all_frames = frames == "all"
         shape = (*((worlds.frames_a_step,) if self.all_frames else ()), *worlds.size, 3)
         self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+        self.start: Start | None = None
         self._walk: Walk | None = None
         self._last: Frames | None = None
         self._chunk = 0
@@ -172,13 +176,13 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         walk = self.worlds.begin(replace(start, image=image), chosen, self.rules)
         picture = np.asarray(crop_plan(image.size, self.worlds.size).apply(image))
         self.close()
-        self._walk, self._start, self._chunk, self._last = walk, start, 0, picture.copy()
+        self._walk, self.start, self._chunk, self._last = walk, start, 0, picture.copy()
         observed = np.stack([picture] * self.worlds.frames_a_step) if self.all_frames else picture.copy()
         return observed, self._info(self._walk) | {"seed": chosen, "prompt": start.prompt}
 
     def step(self, action: Any) -> tuple[Frames, float, bool, bool, dict[str, Any]]:
         """Go on by one chunk."""
-        if self._walk is None:
+        if self._walk is None or self.start is None:
             raise InputError("there is no world to step in; call reset first.")
         if self._chunk >= self.max_chunks:
             raise InputError(f"the episode was over after {self.max_chunks} chunks; call reset for another one.")
@@ -186,7 +190,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         self._chunk += 1
         self._last = new[-1].copy()
         info = self._info(self._walk)
-        reward = float(self.reward(Seen(new, info["c2w"], action, self._chunk, self._start)))
+        reward = float(self.reward(Seen(new, info["c2w"], action, self._chunk, self.start)))
         if not math.isfinite(reward):
             raise InputError(f"the reward after chunk {self._chunk} is {reward}; it must be a finite number.")
         observed = new.copy() if self.all_frames else self._last.copy()
