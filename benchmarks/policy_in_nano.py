@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from stable_baselines3 import PPO
 from tqdm import tqdm
@@ -169,16 +170,19 @@ def learner(env: SmallView, seed: int) -> PPO:
 
 
 def trained(env: SmallView, args: argparse.Namespace, file: Path) -> PPO:
-    """A policy that has learned; from `file` if it is there, else it is written."""
+    """A policy that has learned; it is written to `file` on the way, and goes on from there another time (with a fresh
+    optimiser)."""
     ppo = learner(env, args.seed)
     if file.exists():
-        print(f"{file} is there and taken as it is")
+        with safe_open(file, "pt") as opened:
+            ppo.num_timesteps = int(opened.metadata()["chunks"])
         ppo.policy.load_state_dict(load_file(file))
-        return ppo
-    begin = time.perf_counter()
-    ppo.learn(args.train_steps)
-    print(f"{file}: learned from {ppo.num_timesteps} chunks in {time.perf_counter() - begin:.0f} s", flush=True)
-    save_file(ppo.policy.state_dict(), file)
+    begin, before = time.perf_counter(), ppo.num_timesteps
+    while ppo.num_timesteps < args.train_steps:
+        ppo.learn(ppo.n_steps, reset_num_timesteps=False)
+        save_file(ppo.policy.state_dict(), file, {"chunks": str(ppo.num_timesteps)})
+    new, seconds = ppo.num_timesteps - before, time.perf_counter() - begin
+    print(f"{file.stem}: {ppo.num_timesteps} chunks, {new} of them now, in {seconds:.0f} s", flush=True)
     return ppo
 
 
@@ -204,7 +208,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=24, help="held-out scenes")
     parser.add_argument("--seed", type=int, default=0, help="of the policy")
     parser.add_argument(
-        "--out", type=Path, required=True, help="directory for scores.json and the policies; those in it are kept"
+        "--out", type=Path, required=True, help="directory for scores.json and the policies; those in it go on"
     )
     args = parser.parse_args()
     pipe = SanaWMPipeline.from_pretrained(args.model)

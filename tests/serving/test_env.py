@@ -239,6 +239,7 @@ def test_without_gymnasium_the_extra_is_named() -> None:
         ({"render_mode": "human"}, "render_mode is 'human'"),
         ({"starts": "doom"}, "starts is 'doom'"),
         ({"rotation_speed_deg": 400.0}, "rotation_speed_deg is 400"),
+        ({"device": "cpu"}, "the model is loaded already"),
         ({"plan": StreamSettings(chunks=ChunkSettings(strategy="uniform"))}, "the chunks of a stream begin by"),
     ],
     ids=str,

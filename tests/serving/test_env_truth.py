@@ -49,3 +49,13 @@ def test_a_picture_of_which_no_scene_is_known_is_refused(options: dict[str, Any]
     env = WorldEnv(WORLDS)
     with pytest.raises(InputError, match="no scene is known"):
         env.reset(seed=0, options=options)
+
+
+def test_worlds_that_draw_the_last_frame_only_have_no_others_to_show() -> None:
+    worlds = TrueWorlds((32, 48), samples=1, last_only=True)
+    last, every = WorldEnv(worlds), WorldEnv(worlds, frames="all")
+    for env in (last, every):
+        env.reset(seed=0)
+    assert last.step(1)[0].shape == (32, 48, 3)
+    with pytest.raises(InputError, match="frames must be 'last'"):
+        every.step(1)

@@ -158,7 +158,7 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         self.all_frames = frames == "all"
         shape = (*((worlds.frames_a_step,) if self.all_frames else ()), *worlds.size, 3)
         self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
-        self.start: Start | None = None
+        self.start = None
         self._walk: Walk | None = None
         self._last: Frames | None = None
         self._chunk = 0
@@ -187,6 +187,8 @@ class WorldEnv(gymnasium.Env[Any, Any]):
         if self._chunk >= self.max_chunks:
             raise InputError(f"the episode was over after {self.max_chunks} chunks; call reset for another one.")
         new = self.actions.take(action, self._walk)[-self.worlds.frames_a_step :]  # the first time without the picture
+        if self.all_frames and len(new) != self.worlds.frames_a_step:
+            raise InputError(f"these worlds show {len(new)} frame of a step; frames must be 'last', not 'all'.")
         self._chunk += 1
         self._last = new[-1].copy()
         info = self._info(self._walk)
@@ -242,6 +244,8 @@ def model_env(
     its arguments). plan: None is the model's own way to stream. arguments: see :class:`WorldEnv`.
     """
     if isinstance(model, SanaWMPipeline):
+        if device is not None or dtype is not None:
+            raise InputError(f"device is {device} and dtype {dtype}, but the model is loaded already; leave both out.")
         pipe = model
     else:
         pipe = shared_pipeline(model, device, dtype)
