@@ -224,23 +224,34 @@ class World:
         return self.state.motion.c2w
 
     def _move(self, state: WorldState, keys: Keys | None, poses: Tensor | npt.NDArray[Any] | None) -> Move:
-        count = self.frames_a_step
-        if (keys is None) == (poses is None):
-            found = "neither is" if keys is None else "both are"
-            raise InputError(f"a step goes where keys or poses lead, but {found} given; give one of them.")
-        if poses is not None:
-            c2w = check_poses(poses, "poses").detach().cpu()
-            warn_large_steps(torch.cat([state.motion.c2w[None], c2w]), "poses")  # if they are relative to another frame
-            motion = state.motion.placed(c2w[-1])
-        else:
-            assert keys is not None
-            held = keys_of_frames(keys, count)
-            motion = state.motion.copy()
-            c2w = torch.stack([motion.step(keys) for keys in held]) if held else torch.empty(0, 4, 4)
-        if len(c2w) != count:
-            kind = "keys" if poses is None else "poses"
-            raise InputError(f"a step has {count} new frames; {len(c2w)} {kind} are given.")
-        return Move(c2w, state.intrinsics.expand(count, 4), motion)
+        c2w, motion = led(state.motion, self.frames_a_step, keys, poses)
+        return Move(c2w, state.intrinsics.expand(len(c2w), 4), motion)
+
+
+def led(
+    motion: CameraMotion, count: int, keys: Keys | None, poses: Tensor | npt.NDArray[Any] | None
+) -> tuple[Tensor, CameraMotion]:
+    """Where a camera is in the next `count` frames (count,4,4), and how it moves after them, from keys or poses.
+
+    Raises:
+        InputError: both or neither are given, they are wrong, or they are of another number of frames.
+    """
+    if (keys is None) == (poses is None):
+        found = "neither is" if keys is None else "both are"
+        raise InputError(f"a step goes where keys or poses lead, but {found} given; give one of them.")
+    if poses is not None:
+        c2w = check_poses(poses, "poses").detach().cpu()
+        warn_large_steps(torch.cat([motion.c2w[None], c2w]), "poses")  # if they are relative to another frame
+        motion = motion.placed(c2w[-1])
+    else:
+        assert keys is not None
+        held = keys_of_frames(keys, count)
+        motion = motion.copy()
+        c2w = torch.stack([motion.step(keys) for keys in held]) if held else torch.empty(0, 4, 4)
+    if len(c2w) != count:
+        kind = "keys" if poses is None else "poses"
+        raise InputError(f"a step has {count} new frames; {len(c2w)} {kind} are given.")
+    return c2w, motion
 
 
 def keys_of_frames(keys: Keys, count: int) -> Sequence[Collection[str]]:
