@@ -1,0 +1,1 @@
+"""Live worlds for people: an HTTP and WebSocket server and its page (docs/serving.md)."""
