@@ -30,6 +30,7 @@ client = pytest.importorskip("websockets.sync.client", reason=INSTALL)
 
 from websockets.exceptions import ConnectionClosed  # noqa: E402
 
+from sana_wm.engine.stream_plan import plan_stream  # noqa: E402
 from sana_wm.serving.app import create_app  # noqa: E402
 from sana_wm.serving.house import House  # noqa: E402
 from sana_wm.serving.limits import Limits  # noqa: E402
@@ -173,8 +174,6 @@ def live_pipe(**settings: Any) -> SanaWMPipeline:
 
 @contextmanager
 def running(pipe: SanaWMPipeline, limits: Limits, token: str | None = None, steps: int = 2) -> Iterator[Place]:
-    from sana_wm.engine.stream_plan import plan_stream
-
     house = House(pipe, plan_stream(pipe.settings, steps), limits, token)
     listener = listen("127.0.0.1", 0)
     server = make_server(create_app(house), limits)
@@ -195,7 +194,11 @@ def running(pipe: SanaWMPipeline, limits: Limits, token: str | None = None, step
 
 @pytest.fixture(scope="session")
 def shared_pipe() -> SanaWMPipeline:
-    return live_pipe()
+    pipe = live_pipe()
+    house = House(pipe, plan_stream(pipe.settings, 2), Limits())
+    house.warm_up()
+    house.close()
+    return pipe
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_other_pages_and_other_names_are_refused(serve: Serve) -> None:
 
 def slow_place(serve: Serve, **limits: Any) -> Place:
     """A server whose chunks take long enough to leave in the middle of one."""
-    return serve(pipe=live_pipe(), steps=400, **limits)
+    return serve(steps=400, **limits)
 
 
 def test_a_session_is_free_within_a_second_of_its_end_even_in_the_middle_of_a_chunk(serve: Serve) -> None:

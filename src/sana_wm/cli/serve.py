@@ -116,6 +116,7 @@ def run_server(
     with listen(host, port) as listener:  # found out before anything large is loaded
         pipe = SanaWMPipeline.from_pretrained(model, device=chosen)
         house = House(pipe, live_plan(pipe, step, chunk), limits, token)
+        house.warm_up()
         where = address(listener)
 
         def ready() -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from PIL import Image
+
 from sana_wm.engine.pipeline import SanaWMPipeline
+from sana_wm.engine.world import World
+from sana_wm.geometry.intrinsics import DEFAULT_FOV_DEG
 from sana_wm.models.config import StreamSettings
 from sana_wm.serving.limits import Limits
 from sana_wm.serving.line import Line
@@ -64,6 +69,18 @@ class House:
             if not future.cancelled():
                 future.exception()  # it was seen
             raise
+
+    def warm_up(self) -> None:
+        """Make a chunk that nobody sees, so that the first guest does not wait for imports and compilers."""
+        size = self.pipe.settings.height, self.pipe.settings.width
+        plan = replace(self.plan, timesteps=(self.plan.timesteps[0], 0.0))
+        picture = Image.effect_mandelbrot((size[1], size[0]), (-2, -1, 1, 1), 20).convert("RGB")
+
+        def step() -> None:
+            with World.begin(self.pipe, picture, "a street", fov=DEFAULT_FOV_DEG, plan=plan) as world:
+                world.step("w")
+
+        self.worker.submit(step).done.result()
 
     def close(self) -> None:
         """End the thread; nothing can be asked for after this."""
