@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from sana_wm.serving.limits import Limits
 
 INSTALL = "serving needs more packages; install them with: pip install 'sana-wm[serve]'"
-FEW_STEPS = 4
-"""Denoising steps of a chunk for a model that names none for streaming: as many as the released streaming model's."""
+FEW_STEPS, SHORT_CHUNK = 4, 1
+"""Denoising steps and latent frames of a chunk for a model that names no steps for streaming. As many steps as the
+released streaming model's; a chunk as short as can be, because keys count from the next chunk on."""
 
 ModelFlag = Annotated[str, typer.Option("--model", help="nano, a directory, or a hub id owner/repo.")]
 DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 StepFlag = Annotated[
-    int | None, typer.Option("--step", help="Denoising steps of a chunk.", show_default="the model's, or 4")
+    int | None, typer.Option("--step", min=1, help="Denoising steps of a chunk.", show_default="the model's, or 4")
 ]
 ChunkFlag = Annotated[
     int | None,
-    typer.Option("--chunk", min=1, help="Latent frames of a chunk: fewer react sooner.", show_default="the model's"),
+    typer.Option("--chunk", min=1, help="Latent frames of a chunk: fewer react sooner.", show_default="the model's, or 1"),
 ]
 HostFlag = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for the whole network.")]
 PortFlag = Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]
@@ -128,11 +129,12 @@ def run_server(
 
 
 def live_plan(pipe: SanaWMPipeline, step: int | None, chunk: int | None) -> StreamSettings:
-    """The model's own plan for streams, with few steps where it names none."""
+    """The model's own plan for streams; few steps and short chunks where it names none."""
     from dataclasses import replace
 
     from sana_wm.engine.stream_plan import plan_stream
 
-    own = pipe.settings.stream
-    plan = plan_stream(pipe.settings, FEW_STEPS if step is None and (own is None or not own.timesteps) else step)
+    if pipe.settings.stream is None or not pipe.settings.stream.timesteps:
+        step, chunk = step or FEW_STEPS, chunk or SHORT_CHUNK
+    plan = plan_stream(pipe.settings, step)
     return plan if chunk is None else replace(plan, chunks=replace(plan.chunks, size=chunk))
