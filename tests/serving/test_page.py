@@ -166,7 +166,9 @@ def test_upload_walk_record_rewind_branch_and_download(
         assert visitor.wrong == []
 
 
-def test_keys_lead_the_camera_the_right_way(browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path) -> None:
+def test_keys_lead_the_camera_the_right_way(
+    browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path
+) -> None:
     with Visitor(browser, serve(pipe=quick)) as visitor:
         visitor.begin()
         for key, leads in LEADS.items():
@@ -183,7 +185,9 @@ def test_keys_lead_the_camera_the_right_way(browser: Any, serve: Serve, quick: S
         assert visitor.wrong == []
 
 
-def test_dragging_the_picture_looks_around(browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path) -> None:
+def test_dragging_the_picture_looks_around(
+    browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path
+) -> None:
     with Visitor(browser, serve(pipe=quick)) as visitor:
         visitor.begin()
         box = visitor.page.locator("#screen").bounding_box()
@@ -199,7 +203,9 @@ def test_dragging_the_picture_looks_around(browser: Any, serve: Serve, quick: Sa
         assert not set(keys) & set("awsjlik")
 
 
-def test_the_sticks_of_a_phone_walk_and_everything_fits(browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path) -> None:
+def test_the_sticks_of_a_phone_walk_and_everything_fits(
+    browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path
+) -> None:
     with Visitor(browser, serve(pipe=quick), **PHONE) as visitor:
         visitor.begin()
         page = visitor.page
@@ -218,7 +224,9 @@ def test_the_sticks_of_a_phone_walk_and_everything_fits(browser: Any, serve: Ser
         assert visitor.wrong == []
 
 
-def test_what_goes_wrong_is_said_and_one_can_begin_again(browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path) -> None:
+def test_what_goes_wrong_is_said_and_one_can_begin_again(
+    browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path
+) -> None:
     (tmp_path / "no.png").write_text("no picture")
     place = serve(pipe=quick)
     with Visitor(browser, place) as visitor:

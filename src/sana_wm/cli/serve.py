@@ -26,7 +26,7 @@ StepFlag = Annotated[
 ]
 ChunkFlag = Annotated[
     int | None,
-    typer.Option("--chunk", min=1, help="Latent frames of a chunk: fewer react sooner.", show_default="the model's, or 1"),
+    typer.Option("--chunk", min=1, help="Latent frames of a chunk; few react soon.", show_default="the model's, or 1"),
 ]
 HostFlag = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for the whole network.")]
 PortFlag = Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]

@@ -84,8 +84,9 @@ def create_app(house: House, *, local: bool = True) -> FastAPI:
         house.close()
 
     app = FastAPI(
-        title="sana-wm", version=__version__, description="Worlds one walks in. The walk itself is a WebSocket, /v1/world.",
-        lifespan=lifespan, docs_url=None, redoc_url=None,
+        title="sana-wm", version=__version__, lifespan=lifespan,
+        description="Worlds one walks in. The walk itself is a WebSocket, /v1/world.",
+        docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.house = house
     if local:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from sana_wm.serving.limits import Limits
@@ -59,7 +60,7 @@ class Channel:
         sending = self._socket.send_text(message) if isinstance(message, str) else self._socket.send_bytes(message)
         try:
             await asyncio.wait_for(sending, self._limits.send_seconds)
-        except asyncio.TimeoutError as error:  # noqa: UP041 (another class before Python 3.11)
+        except asyncio.TimeoutError as error:
             self._slow = True
             raise Left("slow_reader", 1008) from error
         except (WebSocketDisconnect, RuntimeError, OSError) as error:  # gone in the middle of it
@@ -75,7 +76,7 @@ class Channel:
         seconds = self._limits.idle_seconds if began else self._limits.init_seconds
         try:
             raw = await asyncio.wait_for(self._socket.receive(), seconds)
-        except asyncio.TimeoutError as error:  # noqa: UP041
+        except asyncio.TimeoutError as error:
             raise Left("idle" if began else "no_init", 1008) from error
         if raw["type"] != "websocket.receive":
             raise Left("disconnected")
@@ -97,8 +98,9 @@ class Channel:
         if self._socket.client_state is not WebSocketState.CONNECTED or left.reason == "disconnected" or self._slow:
             return
         try:
-            await asyncio.wait_for(self._goodbye(left, error), 1.0)
-        except (Left, RuntimeError, OSError, WebSocketDisconnect, asyncio.TimeoutError):
+            with anyio.move_on_after(1.0):
+                await self._goodbye(left, error)
+        except (Left, RuntimeError, OSError, WebSocketDisconnect):
             return
 
     async def _goodbye(self, left: Left, error: ProtocolError | None) -> None:

@@ -31,6 +31,7 @@ class House:
     def __init__(self, pipe: SanaWMPipeline, plan: StreamSettings, limits: Limits, token: str | None = None) -> None:
         pipe.codec.check_streams()
         self.pipe, self.plan, self.limits, self._token = pipe, plan, limits, token
+        self.connections = 0
         self.worker = Worker(pipe)
         self.line = Line(limits.sessions, limits.waiting)
         self.metrics = Metrics()
@@ -38,7 +39,6 @@ class House:
         self.metrics.waiting.set_function(lambda: self.line.waiting)
         self.metrics.connections.set_function(lambda: self.connections)
         self.sessions: dict[str, Session] = {}
-        self.connections = 0
 
     def allows(self, token: str | None) -> bool:
         """Whether somebody with this token may come in."""

@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+import anyio
+
 from sana_wm.serving.messages import ProtocolError
 
 TELL_SECONDS = 1.0
@@ -44,10 +46,8 @@ class Line:
                     await tell(place)
                     told = place
                     continue  # the turn may have come meanwhile
-                try:
-                    await asyncio.wait_for(turn.wait(), TELL_SECONDS)
-                except asyncio.TimeoutError:  # noqa: UP041 (another class before Python 3.11)
-                    continue
+                with anyio.move_on_after(TELL_SECONDS):
+                    await turn.wait()
         except BaseException:
             if turn in self._line:
                 self._line.remove(turn)

@@ -12,16 +12,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        own = {"registry": self.registry}
-        self.connections = Gauge("sana_wm_connections", "Open sockets.", **own)
-        self.sessions = Gauge("sana_wm_sessions", "Worlds that somebody walks in.", **own)
-        self.waiting = Gauge("sana_wm_waiting", "Guests in the line.", **own)
-        self.ended = Counter("sana_wm_sessions_ended", "Sessions that have ended.", ["reason"], **own)
-        self.refused = Counter("sana_wm_refused", "Messages that were refused.", ["code"], **own)
-        self.chunks = Counter("sana_wm_chunks", "Chunks made.", **own)
-        self.cancelled = Counter("sana_wm_chunks_cancelled", "Chunks given up on the way.", **own)
-        self.frames = Counter("sana_wm_frames", "Frames made.", **own)
-        self.seconds = Histogram("sana_wm_chunk_seconds", "Time of a chunk.", ["stage"], buckets=_SECONDS, **own)
+        own = self.registry
+        self.connections = Gauge("sana_wm_connections", "Open sockets.", registry=own)
+        self.sessions = Gauge("sana_wm_sessions", "Worlds that somebody walks in.", registry=own)
+        self.waiting = Gauge("sana_wm_waiting", "Guests in the line.", registry=own)
+        self.ended = Counter("sana_wm_sessions_ended", "Sessions that have ended.", ["reason"], registry=own)
+        self.refused = Counter("sana_wm_refused", "Messages that were refused.", ["code"], registry=own)
+        self.chunks = Counter("sana_wm_chunks", "Chunks made.", registry=own)
+        self.cancelled = Counter("sana_wm_chunks_cancelled", "Chunks given up on the way.", registry=own)
+        self.frames = Counter("sana_wm_frames", "Frames made.", registry=own)
+        self.seconds = Histogram("sana_wm_chunk_seconds", "Time of a chunk.", ["stage"], buckets=_SECONDS, registry=own)
 
     def text(self) -> bytes:
         """In the format that Prometheus reads."""

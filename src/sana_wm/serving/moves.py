@@ -45,10 +45,10 @@ class Controls:
     def next(self, count: int) -> FrameKeys:
         """The keys of the `count` frames of a chunk that begins now. Keys given frame by frame are as many as given."""
         if self._frames is not None:
-            frames, self._frames, self._tapped = self._frames, None, frozenset()
-            return frames
+            given, self._frames, self._tapped = self._frames, None, frozenset()
+            return given
         turns = self._turns()
-        frames = []
+        frames: list[Keys] = []
         for number in range(count):
             keys = self._held | (self._tapped if number < TAP_FRAMES else frozenset())
             for axis, pair in enumerate(("ad", "ki")):

@@ -6,10 +6,10 @@ import asyncio
 import io
 import secrets
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+import anyio
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -210,8 +210,8 @@ class Session:
                 await self.channel.say("waiting", paused=self._paused)
                 continue
             self._changed.clear()
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait)
+            with anyio.move_on_after(wait):
+                await self._changed.wait()
         if init.pace == "step":
             event = self._steps.pop(0)
             self._controls.release()
@@ -232,6 +232,9 @@ class Session:
         asked = time.perf_counter()
         try:
             made = await self.house.work(lambda: _step(world, keys), self._started)
+        except asyncio.CancelledError:  # the guest has left
+            self.house.metrics.cancelled.inc()
+            raise
         except CancelledStep:
             self.house.metrics.cancelled.inc()
             return
@@ -323,8 +326,8 @@ def _step(world: World, keys: FrameKeys) -> Made:
 def top_view(c2w: Tensor) -> list[list[float]]:
     """Of poses (n,4,4): to the right, ahead, and the heading in radians (0 ahead, growing to the right)."""
     z = c2w[:, :3, 2]
-    heading = z[:, 0].atan2(z[:, 2])
-    return [[float(x), float(ahead), float(turn)] for x, ahead, turn in zip(c2w[:, 0, 3], c2w[:, 2, 3], heading)]
+    rows = zip(c2w[:, 0, 3], c2w[:, 2, 3], z[:, 0].atan2(z[:, 2]), strict=True)
+    return [[float(x), float(ahead), float(turn)] for x, ahead, turn in rows]
 
 
 def _beginning(house: House, init: Init) -> Beginning:

@@ -94,7 +94,7 @@ class Worker:
             try:
                 job.check()
                 job.done.set_result(job.work())
-            except BaseException as error:  # noqa: BLE001 (it goes to whoever waits for the job)
+            except BaseException as error:
                 job.done.set_exception(error)
             finally:
                 self._running = None
