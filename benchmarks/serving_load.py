@@ -1,8 +1,8 @@
 """What a crowd of bad guests costs the good ones: python benchmarks/serving_load.py --minutes 5
 
 Starts `sana-wm serve` and has many clients connect, vanish in the middle of a chunk, send garbage or megabytes, and
-read slowly, while a few good ones walk. Prints the memory of the server, whether all sessions were freed and how soon, the
-good guests' chunk times against those without the crowd, and the delay from an event to the first frame that obeys it.
+read slowly, while a few good ones walk. Prints the memory of the server, whether all sessions were freed and how soon,
+the good guests' chunk times against those without the crowd, and the delay from an event to the first frame that obeys.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ async def disturb(url: str, ends: float, counts: dict[str, int]) -> None:
                 stack.callback(socket.transport.abort)
                 if way == "garbage":
                     for _ in range(30):
-                        await socket.send(random.choice([random.randbytes(200), '{"type": "event", "x": [']))
+                        garbage: list[str | bytes] = [random.randbytes(200), '{"type": "event", "x": [']
+                        await socket.send(random.choice(garbage))
                 elif way == "silent":
                     await asyncio.sleep(2)
                 else:
