@@ -18,6 +18,8 @@ from sana_wm.cli.bench import bench
 from sana_wm.cli.convert import convert
 from sana_wm.cli.evaluate import evaluate
 from sana_wm.cli.generate import generate
+from sana_wm.cli.play import play
+from sana_wm.cli.serve import serve
 from sana_wm.cli.train import train
 from sana_wm.engine.failure import GenerationError
 from sana_wm.errors import InputError
@@ -38,6 +40,8 @@ app = typer.Typer(
     },
 )
 app.command()(generate)
+app.command()(play)
+app.command()(serve)
 app.command()(train)
 app.command()(convert)
 app.add_typer(evaluate, name="evaluate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,24 @@ _MUXER = {
 }
 _TICKS = 1000
 """Of the clock in the file, in each frame."""
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A chunk as a part of a fragmented MP4: `header` goes in front of the first one, `content` after what there is."""
+
+    header: bytes
+    content: bytes
+
+
+def encode_fragment(frames: npt.NDArray[np.uint8], fps: int, first: int, chunk: int) -> Fragment:
+    """The fragment of frames (n,H,W,3) that begin with frame `first` of a video, and are chunk `chunk` of it.
+
+    Raises:
+        av.FFmpegError: the encoder says no.
+    """
+    boxes = list(_boxes(_encoded(frames, fps, first, chunk)))
+    return Fragment(_joined(boxes, (b"ftyp", b"moov")), _joined(boxes, (b"moof", b"mdat")))
 
 
 class GrowingMp4:
@@ -62,9 +81,8 @@ class GrowingMp4:
             OSError: the disk says no; the file then still holds what it held before.
             av.FFmpegError: the encoder says no; likewise.
         """
-        boxes = list(_boxes(_encoded(frames, self.fps, self.frames, self.chunks)))
-        header = b"" if self.chunks else _joined(boxes, (b"ftyp", b"moov"))
-        fragment = _joined(boxes, (b"moof", b"mdat"))
+        encoded = encode_fragment(frames, self.fps, self.frames, self.chunks)
+        header, fragment = b"" if self.chunks else encoded.header, encoded.content
         begins = self.nbytes + len(header)
         try:
             self._write(header + len(fragment).to_bytes(4, "big") + b"free" + fragment[8:], self.nbytes)

@@ -1,0 +1,140 @@
+"""`sana-wm serve`: live worlds for many people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sana_wm.errors import InputError
+
+if TYPE_CHECKING:
+    from sana_wm.engine.pipeline import SanaWMPipeline
+    from sana_wm.models.config import StreamSettings
+    from sana_wm.serving.limits import Limits
+
+INSTALL = "serving needs more packages; install them with: pip install 'sana-wm[serve]'"
+FEW_STEPS, SHORT_CHUNK = 4, 1
+"""Denoising steps and latent frames of a chunk for a model that names no steps for streaming. As many steps as the
+released streaming model's; a chunk as short as can be, because keys count from the next chunk on."""
+
+ModelFlag = Annotated[str, typer.Option("--model", help="nano, a directory, or a hub id owner/repo.")]
+DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+StepFlag = Annotated[
+    int | None, typer.Option("--step", min=1, help="Denoising steps of a chunk.", show_default="the model's, or 4")
+]
+ChunkFlag = Annotated[
+    int | None,
+    typer.Option("--chunk", min=1, help="Latent frames of a chunk; few react soon.", show_default="the model's, or 1"),
+]
+HostFlag = Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0 for the whole network.")]
+PortFlag = Annotated[int, typer.Option("--port", help="Port to listen on; 0 takes a free one.")]
+TokenFlag = Annotated[
+    Path | None, typer.Option("--token_file", help="File whose first line guests must show; ?token=... in the page.")
+]
+
+
+def serve(
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    step: StepFlag = None,
+    chunk: ChunkFlag = None,
+    host: HostFlag = "127.0.0.1",
+    port: PortFlag = 7860,
+    token_file: TokenFlag = None,
+    sessions: Annotated[int, typer.Option("--sessions", min=1, help="Worlds at a time.")] = 4,
+    waiting: Annotated[int, typer.Option("--waiting", min=0, help="Guests who may wait for one.")] = 16,
+    max_chunks: Annotated[int, typer.Option("--max_chunks", min=1, help="Chunks of one world.")] = 400,
+    idle_seconds: Annotated[float, typer.Option("--idle_seconds", help="A session without a message ends.")] = 300.0,
+    session_seconds: Annotated[float, typer.Option("--session_seconds", help="Any session ends.")] = 3600.0,
+) -> None:
+    """Serve live worlds: a page, a WebSocket, health and metrics (docs/serving.md)."""
+    check_installed()
+    from sana_wm.serving.limits import Limits
+
+    limits = Limits(
+        sessions=sessions, waiting=waiting, chunks=max_chunks, idle_seconds=idle_seconds,
+        session_seconds=session_seconds,
+    )  # fmt: skip
+    run_server(model, device, step, chunk, host, port, read_token(token_file), limits, browser=False)
+
+
+def check_installed() -> None:
+    """Refuse to go on without the packages of the extra `serve`."""
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import uvicorn  # noqa: F401
+        import websockets  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(f"{INSTALL} ({error.name} is missing).") from error
+
+
+def read_token(path: Path | None) -> str | None:
+    """The first line of the file, None without one.
+
+    Raises:
+        InputError: it cannot be read, or is shorter than eight characters.
+    """
+    if path is None:
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"token file '{path}' cannot be read.") from error
+    token = lines[0].strip() if lines else ""
+    if len(token) < 8 or not token.isascii():
+        raise InputError(f"token file '{path}' begins with no token; its first line must have 8 or more ASCII letters.")
+    return token
+
+
+def run_server(
+    model: str,
+    device: str,
+    step: int | None,
+    chunk: int | None,
+    host: str,
+    port: int,
+    token: str | None,
+    limits: Limits,
+    *,
+    browser: bool,
+) -> None:
+    """Load the model and serve until the process is interrupted; `browser` opens the page."""
+    import webbrowser
+
+    from sana_wm.engine.devices import choose_device
+    from sana_wm.engine.pipeline import SanaWMPipeline
+    from sana_wm.serving.app import create_app
+    from sana_wm.serving.house import House
+    from sana_wm.serving.run import address, is_local, listen
+    from sana_wm.serving.run import serve as serve_for_ever
+
+    chosen = choose_device(device)
+    if not is_local(host) and token is None:
+        raise InputError(f"host is {host}, which others can reach; give a --token_file, or listen on 127.0.0.1.")
+    with listen(host, port) as listener:  # found out before anything large is loaded
+        pipe = SanaWMPipeline.from_pretrained(model, device=chosen)
+        house = House(pipe, live_plan(pipe, step, chunk), limits, token)
+        house.warm_up()
+        where = address(listener)
+
+        def ready() -> None:
+            typer.echo(f"{where}  (Ctrl+C ends it)")
+            if browser:
+                webbrowser.open(where)
+
+        serve_for_ever(create_app(house, local=is_local(host)), limits, listener, ready)
+
+
+def live_plan(pipe: SanaWMPipeline, step: int | None, chunk: int | None) -> StreamSettings:
+    """The model's own plan for streams; few steps and short chunks where it names none."""
+    from dataclasses import replace
+
+    from sana_wm.engine.stream_plan import plan_stream
+
+    if pipe.settings.stream is None or not pipe.settings.stream.timesteps:
+        step, chunk = step or FEW_STEPS, chunk or SHORT_CHUNK
+    plan = plan_stream(pipe.settings, step)
+    return plan if chunk is None else replace(plan, chunks=replace(plan.chunks, size=chunk))

@@ -1,0 +1,117 @@
+"""A guest's socket: what comes in one by one, what goes out through a short queue."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from sana_wm.serving.limits import Limits
+from sana_wm.serving.messages import Message, ProtocolError, read_message
+
+QUEUE = 4
+"""Messages that wait to be sent: two chunks and what is said about them. A session goes no further before its guest
+has taken them, so a slow reader slows down nobody but himself, and nothing piles up."""
+BURST = 4
+
+
+class Left(Exception):
+    """The guest has gone, or has to: `reason` is one word, `code` that of the closing frame."""
+
+    def __init__(self, reason: str, code: int = 1000) -> None:
+        super().__init__(reason)
+        self.reason, self.code = reason, code
+
+
+class Channel:
+    """Messages from and to one guest."""
+
+    def __init__(self, socket: WebSocket, limits: Limits) -> None:
+        self._socket, self._limits = socket, limits
+        self._out: asyncio.Queue[str | bytes] = asyncio.Queue(QUEUE)
+        self._allowance, self._since = BURST * limits.messages_a_second, time.monotonic()
+        self._slow = False
+
+    async def say(self, kind: str, **fields: Any) -> None:
+        """Queue a message; waits while the queue is full."""
+        await self._out.put(json.dumps({"type": kind, **fields}, allow_nan=False))
+
+    async def show(self, head: dict[str, Any], parts: Sequence[bytes]) -> None:
+        """Queue a binary message: four bytes of length (big endian), so much JSON, then the parts."""
+        text = json.dumps({**head, "sizes": [len(part) for part in parts]}, allow_nan=False).encode()
+        await self._out.put(b"".join([len(text).to_bytes(4, "big"), text, *parts]))
+
+    async def send(self) -> None:
+        """Send what is queued, for ever.
+
+        Raises:
+            Left: the guest is gone or takes too long.
+        """
+        while True:
+            message = await self._out.get()
+            await self._send(message)
+
+    async def _send(self, message: str | bytes) -> None:
+        sending = self._socket.send_text(message) if isinstance(message, str) else self._socket.send_bytes(message)
+        try:
+            await asyncio.wait_for(sending, self._limits.send_seconds)
+        except asyncio.TimeoutError as error:
+            self._slow = True
+            raise Left("slow_reader", 1008) from error
+        except (WebSocketDisconnect, RuntimeError, OSError) as error:  # gone in the middle of it
+            raise Left("disconnected") from error
+
+    async def receive(self, *, began: bool) -> Message:
+        """The next message.
+
+        Raises:
+            ProtocolError: it cannot be obeyed.
+            Left: the guest is gone, or has said nothing for too long.
+        """
+        seconds = self._limits.idle_seconds if began else self._limits.init_seconds
+        try:
+            raw = await asyncio.wait_for(self._socket.receive(), seconds)
+        except asyncio.TimeoutError as error:
+            raise Left("idle" if began else "no_init", 1008) from error
+        if raw["type"] != "websocket.receive":
+            raise Left("disconnected")
+        self._count()
+        found = raw.get("text")
+        return read_message(raw.get("bytes") or b"" if found is None else found, self._limits, began=began)
+
+    def _count(self) -> None:
+        """Refuse more messages than the rate allows."""
+        now, rate = time.monotonic(), self._limits.messages_a_second
+        self._allowance = min(BURST * rate, self._allowance + (now - self._since) * rate) - 1
+        self._since = now
+        if self._allowance < 0:
+            said = f"messages come faster than {rate:g} a second; send keys only when they change."
+            raise ProtocolError("too_fast", said, fatal=True)
+
+    async def close(self, left: Left, error: ProtocolError | None = None) -> None:
+        """Say goodbye, if there is still somebody, and hang up; takes a second at most."""
+        if self._socket.client_state is not WebSocketState.CONNECTED or left.reason == "disconnected" or self._slow:
+            return
+        try:
+            with anyio.move_on_after(1.0):
+                await self._goodbye(left, error)
+        except (Left, RuntimeError, OSError, WebSocketDisconnect):
+            return
+
+    async def _goodbye(self, left: Left, error: ProtocolError | None) -> None:
+        while not self._out.empty():
+            await self._send(self._out.get_nowait())
+        if error is not None:
+            await self._send(json.dumps({"type": "error", **error_fields(error)}))
+        await self._send(json.dumps({"type": "closed", "reason": left.reason}))
+        await self._socket.close(left.code, left.reason)
+
+
+def error_fields(error: ProtocolError) -> dict[str, Any]:
+    """What a guest is told of an error."""
+    return {"code": error.code, "message": str(error), "fatal": error.fatal}
