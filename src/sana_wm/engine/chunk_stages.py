@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sana_wm.checkpoints.assign import all_finite
 from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
@@ -115,7 +116,7 @@ class ChunkStages:
         chunk = state.chunk - 1
         with named_stage("decode", chunk):
             video, tails = self.codec.decode_next(latents, tails)
-            finite = bool(torch.isfinite(video).all())
+            finite = all_finite(video)
             frames = to_levels(video[0]).permute(1, 2, 3, 0).cpu().numpy()
         if not finite:
             raise GenerationError(f"stage decode, chunk {chunk}: pixels are not finite; is the codec damaged?")
