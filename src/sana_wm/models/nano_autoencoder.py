@@ -129,7 +129,7 @@ class CausalConv(nn.Module):
         if x.device.type == "cpu":
             # Rows of an image are frames: three of them meet in a kernel, and nothing is copied together first.
             images = extended.movedim(2, -1).flatten(2, 3).movedim(-1, 1)
-            weight = self.conv.weight.unflatten(1, (3, -1)).squeeze((-2, -1)).mT[..., None]  # (C, C, 3, 1)
+            weight = self.conv.weight.unflatten(1, (3, -1)).squeeze((-2, -1)).mT[..., None].contiguous()  # (C, C, 3, 1)
             return F.conv2d(images, weight, self.conv.bias).unflatten(-1, x.shape[3:]).movedim(1, 2)
         taps = torch.cat([extended[:, :-2], extended[:, 1:-1], extended[:, 2:]], dim=2)
         return self.conv(taps.flatten(0, 1)).unflatten(0, x.shape[:2])
