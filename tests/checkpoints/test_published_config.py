@@ -12,7 +12,7 @@ from sana_wm.checkpoints.derive import derive_transformer_config, padded_head_di
 from sana_wm.checkpoints.layout import published_keys
 from sana_wm.checkpoints.published_config import PublishedConfig, read_published_config, write_published_config
 from sana_wm.errors import InputError
-from sana_wm.models.config import PIPELINES, TRANSFORMERS, TransformerConfig
+from sana_wm.models.config import PIPELINES, TRANSFORMERS, ChunkSettings, StreamSettings, TransformerConfig
 from tests.checkpoints.tiny import CONFIG
 
 FULL = TRANSFORMERS["2.6b"]
@@ -109,17 +109,57 @@ def test_a_missing_file_is_an_input_error(tmp_path: Path) -> None:
         read_published_config(tmp_path / "config.yaml")
 
 
-@pytest.mark.parametrize("sampler", ["chunk_flow_euler", "self_forcing_flow_euler"])
-def test_a_model_sampled_chunk_by_chunk_is_read_but_not_run_whole(tmp_path: Path, sampler: str) -> None:
-    text = DOCUMENT.replace("CamCtrl_", "CamCtrlStreaming_").replace("flow_dpm-solver", sampler)
-    with pytest.raises(InputError, match=sampler):
-        read(tmp_path, text).settings()
+def test_a_model_that_takes_its_chunks_by_stairs_is_read_but_not_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="chunk_flow_euler"):
+        read(tmp_path, DOCUMENT.replace("flow_dpm-solver", "chunk_flow_euler")).settings()
+
+
+STREAMING = DOCUMENT.replace("CamCtrl_", "CamCtrlStreaming_").replace("flow_dpm-solver", "self_forcing_flow_euler")
+
+
+def test_a_streaming_model_brings_its_steps_chunks_and_window(tmp_path: Path) -> None:
+    text = STREAMING.replace("  image_size: 720", "  chunk_size: 3").replace("inference_flow_shift: 9.8", "x: 1")
+    settings = read(tmp_path, text).settings()
+    assert settings.stream == StreamSettings(
+        ChunkSettings(3, "first_chunk_plus_one", 2, True), (1000, 960, 889, 727, 0), "euler", 1.0
+    )
+    assert (settings.num_inference_steps, settings.guidance_scale, settings.num_frames) == (4, 1.0, 241)
+    assert (settings.height, settings.width, settings.fps) == (704, 1280, 16)
+
+
+def test_what_a_streaming_config_says_of_its_steps_chunks_and_window_counts(tmp_path: Path) -> None:
+    said = "denoising_step_list: [1000, 764, 0]\n  num_cached_blocks: -1\n  sink_token: false\n  vis_sampler"
+    text = STREAMING.replace("vis_sampler", said).replace("first_chunk_plus_one", "First_Plus_One\n  chunk_size: 6")
+    settings = read(tmp_path, text).settings()
+    assert settings.stream == StreamSettings(ChunkSettings(6, "first_chunk_plus_one", 0, False), (1000, 764, 0))
+    assert settings.num_inference_steps == 2
+    as_flag = text.replace("[1000, 764, 0]", '"1000,764,0"')
+    assert read(tmp_path, as_flag).settings() == settings
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("[1000, 500]", "timesteps is"),
+        ("[500, 1000, 0]", "timesteps is"),
+        ("[]", r"denoising_step_list is \[\]"),
+        ("[many, 0]", r"scheduler\.denoising_step_list is"),
+        ("[true, 0]", r"scheduler\.denoising_step_list is"),
+        ("[1000, .nan, 0]", "timesteps is"),
+    ],
+)
+def test_steps_that_lead_nowhere_are_refused(tmp_path: Path, steps: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, STREAMING.replace("vis_sampler", f"denoising_step_list: {steps}\n  vis_sampler")).settings()
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     published = replace(tiny_published(), height=64, chi_prompt=("Say é: ", ""), softmax_every_n=2)
-    write_published_config(tmp_path / "config.yaml", published, CONFIG)
-    assert read_published_config(tmp_path / "config.yaml") == published
+    streaming = PublishedConfig.streaming(4, model_max_length=9, caption_channels=24)
+    streaming = replace(streaming, softmax_every_n=2, denoising_step_list=(1000.0, 764.0, 0.0), sink_token=False)
+    for one in (published, streaming):
+        write_published_config(tmp_path / "config.yaml", one, CONFIG)
+        assert read_published_config(tmp_path / "config.yaml") == one
 
 
 def test_the_written_file_uses_the_releases_names_and_sections(tmp_path: Path) -> None:
@@ -151,6 +191,18 @@ def test_any_size_is_derived(every: int, ratio: float) -> None:
     # The release pads a 16-wide head to 128 in camera attention, which sets its logit scale.
     assert derived.softmax_scale_cam == 128**-0.5
     assert derived.truncate_timesteps
+
+
+def test_a_streaming_model_scales_by_the_true_width_of_a_head() -> None:
+    streaming = PublishedConfig.streaming(4, model_max_length=9, caption_channels=24)
+    assert derive_transformer_config(shapes(CONFIG), streaming, "file") == CONFIG
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (0, 0, 1, 1, 1)])
+def test_sizes_of_the_wrong_rank_are_refused(shape: tuple[int, ...]) -> None:
+    broken = {**shapes(CONFIG), "x_embedder.proj.weight": shape}
+    with pytest.raises(InputError, match=r"x_embedder\.proj\.weight is \("):
+        derive_transformer_config(broken, tiny_published(), "file")
 
 
 def test_gates_of_softmax_blocks_may_be_absent() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from sana_wm.checkpoints import random as maker
+from sana_wm.checkpoints import replacing
 from sana_wm.checkpoints.layout import published_keys
 from sana_wm.checkpoints.load import load_components
 from sana_wm.checkpoints.random import random_transformer, save_random
@@ -178,7 +178,7 @@ def test_an_empty_directory_is_filled(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_seen_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maker.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    monkeypatch.setattr(replacing.shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match=r"needs 0\.0 GB; 0\.0 are free"):
         made(tmp_path / "deep" / "model")
     assert list(tmp_path.iterdir()) == []

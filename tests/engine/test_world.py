@@ -131,7 +131,7 @@ def test_a_world_has_one_size_however_long_it_lives(pipe: SanaWMPipeline, tmp_pa
     world, held, files = begin(pipe), set(), set()
     for chunk in range(6):
         world.step("w")
-        if chunk > 0:  # from then on the window is full
+        if chunk > 1:  # from then on the window is full
             storages = [x.untyped_storage() for x in world.state.tensors().values()]
             held.add((world.state.nbytes, sum({x.data_ptr(): x.nbytes() for x in storages}.values())))
             world.save(tmp_path / "w.safetensors")
@@ -140,6 +140,29 @@ def test_a_world_has_one_size_however_long_it_lives(pipe: SanaWMPipeline, tmp_pa
     assert len(held) == len(files) == 1
     ((nbytes, kept),) = held
     assert kept <= nbytes + 2048  # and no tensor keeps a larger one alive, but for the rows of intrinsics
+
+
+def test_frames_are_there_before_their_chunk_is_remembered(pipe: SanaWMPipeline) -> None:
+    world = begin(pipe)
+    for chunk in range(3):
+        world.step("w")
+        past = world.state.history
+        assert (0 if past is None else past.chunks) == chunk
+        assert world.state.finished is not None
+
+
+def test_when_a_chunk_is_remembered_changes_no_frame(pipe: SanaWMPipeline, tmp_path: Path) -> None:
+    straight = walk(begin(pipe), MOVES)
+    world, frames = begin(pipe), []
+    for number, keys in enumerate(MOVES):
+        frames.append(world.step(keys))
+        world.remember()
+        assert world.state.finished is None
+        world.remember()  # there is nothing left to do
+        assert world.state.history is not None
+        assert world.state.history.chunks == number + 1
+        world = World.load(pipe, world.save(tmp_path / "w.safetensors")).fork()
+    assert frames_sha256(np.concatenate(frames)) == straight
 
 
 def test_noise_is_that_of_the_seed_and_the_chunk_alone(pipe: SanaWMPipeline) -> None:
@@ -296,13 +319,16 @@ def changed(path: Path, change: Any) -> Path:
         (lambda c, t: t.pop("tails.0"), "damaged"),
         (lambda c, t: t.pop("features"), "damaged"),
         (lambda c, t: t.pop("history.0.gdn.state"), "damaged"),
+        (lambda c, t: t.pop("finished.latents"), "damaged"),
+        (lambda c, t: [t.pop(name) for name in list(t) if name.startswith("finished.")], "damaged"),
+        (lambda c, t: [t.pop(name) for name in list(t) if name.startswith("history.")], "damaged"),
     ],
 )
 def test_a_file_that_is_not_this_models_world_is_refused(
     pipe: SanaWMPipeline, tmp_path: Path, change: Any, words: str
 ) -> None:
     world = begin(pipe)
-    world.step("w")
+    walk(world, ["w", "w"])
     path = world.save(tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=words):
         World.load(pipe, changed(path, change))

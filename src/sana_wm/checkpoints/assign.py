@@ -36,7 +36,7 @@ def assign_weights(
     _check_names(expected, weights, ignored)
     for key in expected:
         tensor = weights.get(key).to(device=device, dtype=torch.float32 if stays_float32(key) else dtype)
-        if not _all_finite(tensor):
+        if not all_finite(tensor):
             raise InputError(f"{weights.where}: {key} holds NaN or infinity as {tensor.dtype}; the file is damaged")
         _put(module, key, tensor)
     left = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
@@ -67,8 +67,9 @@ def _check_names(expected: dict[str, tuple[int, ...]], weights: WeightFiles, ign
         )
 
 
-def _all_finite(tensor: Tensor) -> bool:
-    """NaN passes through a minimum; one pass without a mask, which is many times faster than asking every number."""
+def all_finite(tensor: Tensor) -> bool:
+    """Whether there is no NaN and no infinity: NaN passes through a minimum, and one pass without a mask is many times
+    faster than asking every number."""
     return tensor.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(tensor))).all())
 
 

@@ -15,31 +15,37 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 PADDED_HEAD_DIMS = (32, 64, 128, 256)
 """Head widths that the release's attention takes as they are; others are padded to 128 or 256."""
 
+RANKS = {
+    "x_embedder.proj.weight": 5,
+    "y_embedder.y_embedding": 2,
+    "plucker_embedder.proj.weight": 5,
+    "blocks.0.mlp.point_conv.conv.weight": 4,
+}
+"""Weights that give the model's size, and the sides that they have."""
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def derive_transformer_config(shapes: Shapes, published: PublishedConfig, where: str) -> TransformerConfig:
-    """Configuration of the published weights with these `shapes`, with the release's semantics.
+    """Configuration of the published weights with these `shapes`, with the release's semantics: of a streaming model
+    those of July (spec 20, section 3.6), which scales by the true width of a head.
 
     Raises:
         InputError: weights that give a size are missing, or `published` says something else than they do; `where`
             names the file.
     """
-    needed = (
-        "x_embedder.proj.weight",
-        "y_embedder.y_embedding",
-        "plucker_embedder.proj.weight",
-        "blocks.0.mlp.point_conv.conv.weight",
-    )
-    missing = [key for key in needed if key not in shapes]
+    missing = [key for key in RANKS if key not in shapes]
     if missing:
         raise InputError(f"{where}: weights that give the model's size are missing: {counted(missing)}")
+    unlike = [key for key in RANKS if len(shapes[key]) != RANKS[key] or 0 in shapes[key]]
+    if unlike:
+        raise InputError(f"{where}: {unlike[0]} is {shapes[unlike[0]]}; {RANKS[unlike[0]]} sides above 0 were expected")
     width, in_channels = shapes["x_embedder.proj.weight"][:2]
     tokens, caption_channels = shapes["y_embedder.y_embedding"]
     depth = len({match[1] for key in shapes if (match := _BLOCK.match(key))})
     heads = _heads(shapes, where)
     hidden = shapes["blocks.0.mlp.point_conv.conv.weight"][1]
-    kernels = [shape[-1] for key, shape in shapes.items() if key.endswith(".attn.conv_k.weight")]
+    kernels = [shape[-1] for key, shape in shapes.items() if key.endswith(".attn.conv_k.weight") and shape]
     config = TransformerConfig(
         depth=depth,
         width=width,
@@ -51,7 +57,7 @@ def derive_transformer_config(shapes: Shapes, published: PublishedConfig, where:
         mlp_ratio=_ratio(hidden, width),
         conv_kernel=kernels[0] if kernels else TransformerConfig.conv_kernel,
         temporal_stride=shapes["plucker_embedder.proj.weight"][1] // 6,
-        softmax_scale_cam=padded_head_dim(width // heads) ** -0.5,
+        softmax_scale_cam=None if published.streams else padded_head_dim(width // heads) ** -0.5,
     )
     said = {
         "depth": (published.depth, depth),
@@ -76,7 +82,7 @@ def padded_head_dim(head_dim: int) -> int:
 def _heads(shapes: Shapes, where: str) -> int:
     """From the gates, which softmax blocks may or may not have."""
     for key, shape in shapes.items():
-        if key.endswith(".attn.beta_proj.weight"):
+        if key.endswith(".attn.beta_proj.weight") and len(shape) == 2 and shape[0] > 0:
             return shape[0]
     raise InputError(f"{where}: no block has attn.beta_proj.weight, which gives the number of heads")
 

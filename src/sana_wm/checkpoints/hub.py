@@ -26,7 +26,7 @@ MODEL_FILES = (
 """Files of a world model that are read: weights, configuration and tokenizer, never code or pickles."""
 
 TEXT_FILES = ("*.safetensors", "*.json", "tokenizer.model")
-VAE_FILES = ("vae/*.safetensors", "vae/*.json")
+VAE_FILES = ("vae/*.safetensors", "vae/*.json", "ltx2_causal_vae/*.safetensors", "ltx2_causal_vae/*.json")
 
 
 @dataclass(frozen=True)

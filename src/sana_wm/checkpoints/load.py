@@ -133,7 +133,7 @@ def _load_published(folder: Path, device: torch.device, dtype: torch.dtype) -> C
         # Ours: it keeps what shapes cannot tell, such as the softmax scales a model was trained with.
         config = config_from_dict(TransformerConfig, read_json(dit / TRANSFORMER_JSON), str(dit / TRANSFORMER_JSON))
     # All files are found before the first large one is read.
-    vae = _folder_or_repository(folder / "vae", published.vae_pretrained, VAE_FILES, "vae")
+    vae = _folder_or_repository(folder / "vae", published.vae_pretrained, VAE_FILES, published.vae_folder)
     text = _folder_or_repository(folder / "text_encoder", published.text_encoder_repo, TEXT_FILES, "")
     return Components(
         transformer=_fill_transformer(weights, config, device, dtype),

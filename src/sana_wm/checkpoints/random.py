@@ -7,9 +7,7 @@ instruction prefix are our own.
 
 from __future__ import annotations
 
-import math
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from torch import Tensor, nn
 from sana_wm.checkpoints.load import CONFIG_YAML
 from sana_wm.checkpoints.published_config import write_published_config
 from sana_wm.checkpoints.random_presets import RANDOM_PRESETS, RandomPreset
-from sana_wm.checkpoints.replacing import check_free, replacing
+from sana_wm.checkpoints.replacing import check_disk, check_free, replacing
 from sana_wm.checkpoints.save import PUBLISHED_NAME, published_state
-from sana_wm.checkpoints.shards import plan_shards, tensor_sizes, write_json, write_shards
+from sana_wm.checkpoints.shards import as_dtype, plan_shards, shard_bytes, tensor_sizes, write_json, write_shards
 from sana_wm.errors import InputError
 from sana_wm.models.byte_tokenizer import byte_tokenizer
 from sana_wm.models.config import TransformerConfig
@@ -30,11 +28,9 @@ from sana_wm.models.init import init_transformer
 from sana_wm.models.ltx2_vae import build_ltx2_vae
 from sana_wm.models.transformer import SanaWMTransformer
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 RANDOM_JSON = "random.json"
 """Says in the directory that its weights are random, and how they were made; nothing reads it."""
 
-GIGABYTE = 10**9
 MAX_SEED = 2**63 - 1
 
 Progress = Callable[[str, int, int], None]
@@ -57,15 +53,15 @@ def save_random(
 
     Args:
         preset: a name of `RANDOM_PRESETS`.
-        dtype: of the files, a name of `DTYPES`. Decay rates of the transformer stay float32.
+        dtype: of the files, a name of `shards.DTYPES`. Decay rates of the transformer stay float32.
         shard_gb: largest sum of a file's tensors, in 10^9 bytes.
 
     Raises:
         InputError: `folder` is there and not empty, its disk is too small, or an argument is out of range.
     """
     check_free(folder)
-    chosen = _choose(preset, dtype, seed)
-    kind = DTYPES[dtype]
+    chosen = _choose(preset, seed)
+    kind = as_dtype(dtype)
     with torch.device("meta"):
         vae = build_ltx2_vae(chosen.vae)
         gemma = _build_gemma(chosen.text)
@@ -75,8 +71,8 @@ def save_random(
         _drawn_part("vae", "diffusion_pytorch_model", vae, kind),
         _drawn_part("text_encoder", "model", gemma, kind, prefix="model."),
     )
-    max_bytes = _shard_bytes(shard_gb, parts)
-    _check_disk(folder, sum(sum(part.sizes.values()) for part in parts))
+    max_bytes = shard_bytes(shard_gb, {f"{part.folder}: {key}": n for part in parts for key, n in part.sizes.items()})
+    check_disk(folder, sum(sum(part.sizes.values()) for part in parts))
     generator = torch.Generator().manual_seed(seed)
     with replacing(folder) as new:
         write_published_config(new / CONFIG_YAML, chosen.published(), chosen.transformer)
@@ -177,26 +173,9 @@ def _build_gemma(config: Mapping[str, Any]) -> Any:
     return Gemma2Model(Gemma2Config(**config, architectures=["Gemma2ForCausalLM"]))
 
 
-def _choose(preset: str, dtype: str, seed: int) -> RandomPreset:
-    for name, value, known in (("preset", preset, RANDOM_PRESETS), ("dtype", dtype, DTYPES)):
-        if value not in known:
-            raise InputError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+def _choose(preset: str, seed: int) -> RandomPreset:
+    if preset not in RANDOM_PRESETS:
+        raise InputError(f"preset is {preset!r}; it must be one of {', '.join(RANDOM_PRESETS)}")
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed is {seed}; it must be from 0 to {MAX_SEED}")
     return RANDOM_PRESETS[preset]
-
-
-def _shard_bytes(shard_gb: float, parts: Sequence[_Part]) -> int:
-    if not (math.isfinite(shard_gb) and shard_gb > 0):
-        raise InputError(f"shard_gb is {shard_gb}; it must be a positive number of gigabytes")
-    size, name = max((size, f"{part.folder}: {key}") for part in parts for key, size in part.sizes.items())
-    if size > shard_gb * GIGABYTE:
-        raise InputError(f"shard_gb is {shard_gb}; it must be at least {size / GIGABYTE}, the size of {name}")
-    return int(shard_gb * GIGABYTE)
-
-
-def _check_disk(folder: Path, needed: int) -> None:
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise InputError(f"{folder} needs {needed / GIGABYTE:.1f} GB; {free / GIGABYTE:.1f} are free there")

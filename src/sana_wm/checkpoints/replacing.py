@@ -10,11 +10,21 @@ from pathlib import Path
 
 from sana_wm.errors import InputError
 
+GIGABYTE = 10**9
+
 
 def check_free(folder: Path) -> None:
     """Raise an :class:`InputError` if `folder` is a file or has something in it."""
     if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
         raise InputError(f"{folder} exists and is not empty; name a new directory")
+
+
+def check_disk(folder: Path, needed: int) -> None:
+    """Raise an :class:`InputError` if less than `needed` bytes are free where `folder` is or will be."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise InputError(f"{folder} needs {needed / GIGABYTE:.1f} GB; {free / GIGABYTE:.1f} are free there")
 
 
 @contextmanager

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sana_wm.checkpoints.replacing import GIGABYTE
+from sana_wm.errors import InputError
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+"""What files may be asked to hold."""
+
 Progress = Callable[[int, int], None]
 """(done, total) files: called after each."""
+
+
+def as_dtype(name: str) -> torch.dtype:
+    """The dtype called so; raises an :class:`InputError` if it is none of `DTYPES`."""
+    if name not in DTYPES:
+        raise InputError(f"dtype is {name!r}; it must be one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def shard_bytes(shard_gb: float, sizes: Mapping[str, int]) -> int:
+    """Bytes of `shard_gb`, in 10^9; raises an :class:`InputError` if it is no number, or less than one of `sizes`."""
+    if not (math.isfinite(shard_gb) and shard_gb > 0):
+        raise InputError(f"shard_gb is {shard_gb}; it must be a positive number of gigabytes")
+    name, size = max(sizes.items(), key=lambda item: item[1])
+    if size > shard_gb * GIGABYTE:
+        raise InputError(f"shard_gb is {shard_gb}; it must be at least {size / GIGABYTE}, the size of {name}")
+    return int(shard_gb * GIGABYTE)
 
 
 def plan_shards(sizes: Mapping[str, int], max_bytes: int | None) -> list[list[str]]:

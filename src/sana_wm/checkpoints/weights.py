@@ -36,8 +36,8 @@ def refuse_pickle(path: Path) -> None:
     """Raise an :class:`InputError` if `path` is a pickle by its name."""
     if path.suffix in PICKLES:
         raise InputError(
-            f"{path} is a pickle, which can run code when it is opened; convert it to safetensors elsewhere, "
-            "with torch.load(..., weights_only=True) and safetensors.torch.save_file"
+            f"{path} is a pickle, which can run code when it is opened; convert it to safetensors first: "
+            "`sana-wm convert --pickle` takes the published streaming checkpoint and runs nothing"
         )
 
 

@@ -172,7 +172,8 @@ def stream(
 
 def stream_line(found: dict[str, Any]) -> str:
     """What is printed of one chunk."""
-    line = f"chunk {found['chunk']}: denoise {found['denoise_seconds']:.3f} s, decode {found['decode_seconds']:.3f} s"
+    stages = (f"{stage} {found[f'{stage}_seconds']:.3f} s" for stage in ("denoise", "decode", "remember"))
+    line = f"chunk {found['chunk']}: {', '.join(stages)}, on all cores {found['cpu_seconds']:.3f} s"
     return line + f", state {found['state_bytes']['all'] / 2**20:.2f} MiB"
 
 

@@ -1,7 +1,8 @@
-"""What every chunk goes through, from one state of a world to the next: denoise, then decode.
+"""What every chunk goes through, from one state of a world to the next: denoise, decode, and at last remember.
 
-Both are functions of their arguments alone, so the stages of neighbouring chunks can run at the same time, and a file,
-a growing video and a live session get the same frames.
+All are functions of their arguments alone, so the stages of neighbouring chunks can run at the same time, and a file,
+a growing video and a live session get the same frames. Frames do not wait for their chunk to be remembered: it is done
+at the latest when the next one is denoised.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from sana_wm.checkpoints.assign import all_finite
 from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
 from sana_wm.engine.pixels import to_levels
 from sana_wm.engine.replay import replayed_if_short
-from sana_wm.engine.rollout import Rollout
-from sana_wm.engine.world_state import WorldState
+from sana_wm.engine.rollout import Rollout, remembered
+from sana_wm.engine.world_state import Finished, WorldState
 from sana_wm.geometry.actions import CameraMotion
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
 from sana_wm.models.config import StreamSettings
@@ -76,10 +78,12 @@ class ChunkStages:
     def denoise(self, state: WorldState, move: Move, on_step: OnStep | None = None) -> tuple[Tensor, WorldState]:
         """Latents (1,C,n,h,w) float32 of the next chunk, and the state after it but for what the decoder remembers.
 
+        The transformer does not remember it yet.
+
         Raises:
             GenerationError: they are not finite, or do not fit into the device.
         """
-        plan = self.plan
+        plan, state = self.plan, self.remember(state)
         generator = chunk_generator(state.seed, state.chunk)
         height, width = (side // self.codec.spatial_stride for side in self.picture_hw)
         frames = plan.chunks.size + (state.first is not None)
@@ -100,9 +104,19 @@ class ChunkStages:
             motion=move.motion,
             intrinsics=move.intrinsics[-1],
             first=None,
-            history=None if rollout.history is None else rollout.history.map(_owned),
+            finished=None if rollout.finished is None else Finished(*map(_owned, vars(rollout.finished).values())),
         )
         return latents, after
+
+    @torch.inference_mode()
+    def remember(self, state: WorldState) -> WorldState:
+        """The state with its last chunk in what the transformer remembers; the same one if it is already."""
+        if state.finished is None:
+            return state
+        with named_stage("remember", state.chunk - 1):
+            past = state.history, state.features, state.mask
+            history = remembered(self.transformer, *past, state.finished, self.plan)
+        return replace(state, history=history.map(_owned), finished=None)
 
     @torch.inference_mode()
     def decode(
@@ -118,7 +132,7 @@ class ChunkStages:
         chunk = state.chunk - 1
         with named_stage("decode", chunk):
             video, tails = self.codec.decode_next(latents, tails)
-            finite = bool(torch.isfinite(video).all())
+            finite = all_finite(video)
             frames = to_levels(video[0]).permute(1, 2, 3, 0).cpu().numpy()
         if not finite:
             raise GenerationError(f"stage decode, chunk {chunk}: pixels are not finite; is the codec damaged?")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from sana_wm.engine.world_state import Finished
 from sana_wm.models.config import StreamSettings
 from sana_wm.models.context import BlockContext
 from sana_wm.models.history import History
@@ -17,13 +17,17 @@ from sana_wm.sampling import guided
 
 
 class Rollout:
-    """One chunk of a video; `history` is the past before it, and after :meth:`remember` that with it.
+    """One chunk of a video after the past `history`; :meth:`remember` only keeps it as `finished`.
+
+    What a chunk leaves in the past costs one more call, :func:`remembered`, which nobody who waits for the chunk needs.
 
     Args:
         features, mask: the caption (B,1,L,C) and (B,L), with guidance the negative prompt first.
         camera_conditions, chunk_plucker: (1,n,20) and (1,6*stride,n,H,W) of the chunk.
         velocity: of latents at timesteps in a context after a history: the transformer's, or a recording of it.
     """
+
+    finished: Finished | None = None
 
     def __init__(
         self,
@@ -36,29 +40,58 @@ class Rollout:
         plan: StreamSettings,
         velocity: Callable[[Tensor, Tensor, BlockContext, History | None], Tensor],
     ) -> None:
-        self.transformer, self.history, self._step = transformer, history, velocity
-        chunks, frames = (0, 0) if history is None else (history.chunks, history.frames)
-        self._sees = Visibility((0,), chunks, frames, plan.chunks.window, plan.chunks.sink)
-        self._batch = len(features)
-        _, _, count, height, width = chunk_plucker.shape
-        self._context = transformer.condition(
-            (count, height, width),
-            features,
-            mask,
-            camera_conditions.expand(self._batch, -1, -1),
-            chunk_plucker.expand(self._batch, -1, -1, -1, -1),
-            self._sees,
-        )
+        self.history, self._step = history, velocity
+        self._cameras = camera_conditions, chunk_plucker
+        self._context = _context(transformer, history, features, mask, *self._cameras, plan)
         self._velocity = guided(self._denoise, plan.guidance_scale)
 
     def velocity(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         return self._velocity(latents, timesteps)
 
     def remember(self, latents: Tensor) -> None:
-        latents = latents.expand(self._batch, -1, -1, -1, -1)
-        clean = torch.zeros(self._batch, 1, latents.shape[2], device=latents.device)
-        context = replace(self._context, visibility=replace(self._sees, saved=1))
-        _, self.history = self.transformer.advance(latents, clean, context, self.history)
+        self.finished = Finished(latents, *self._cameras)
 
     def _denoise(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         return self._step(latents, timesteps, self._context, self.history)
+
+
+def remembered(
+    transformer: SanaWMTransformer,
+    history: History | None,
+    features: Tensor,
+    mask: Tensor,
+    finished: Finished,
+    plan: StreamSettings,
+) -> History:
+    """The past with a finished chunk in it: one call on its latents, at timestep 0, whose velocity nobody needs."""
+    cameras = finished.camera_conditions, finished.chunk_plucker
+    context = _context(transformer, history, features, mask, *cameras, plan, saved=1)
+    latents = finished.latents.expand(len(features), -1, -1, -1, -1)
+    clean = torch.zeros(len(features), 1, latents.shape[2], device=latents.device)
+    _, after = transformer.advance(latents, clean, context, history)
+    assert after is not None  # because a chunk is saved
+    return after
+
+
+def _context(
+    transformer: SanaWMTransformer,
+    history: History | None,
+    features: Tensor,
+    mask: Tensor,
+    camera_conditions: Tensor,
+    chunk_plucker: Tensor,
+    plan: StreamSettings,
+    saved: int = 0,
+) -> BlockContext:
+    """Of the chunk that follows `history`."""
+    chunks, frames = (0, 0) if history is None else (history.chunks, history.frames)
+    batch = len(features)
+    _, _, count, height, width = chunk_plucker.shape
+    return transformer.condition(
+        (count, height, width),
+        features,
+        mask,
+        camera_conditions.expand(batch, -1, -1),
+        chunk_plucker.expand(batch, -1, -1, -1, -1),
+        Visibility((0,), chunks, frames, plan.chunks.window, plan.chunks.sink, saved),
+    )

@@ -154,6 +154,10 @@ class World:
         self._state = after
         return frames
 
+    def remember(self) -> None:
+        """Do now what the next step would begin with: for the time in which nobody waits. It changes no frame."""
+        self._state = self.stages.remember(self.state)
+
     def fork(self) -> World:
         """Another world with the same past, which goes its own way from here. It costs nothing: the past is shared."""
         return World(self.pipe, self.plan, self.state, self.stages)

@@ -15,6 +15,20 @@ from sana_wm.settings import config_from_dict
 
 
 @dataclass(frozen=True)
+class Finished:
+    """A chunk that is ready to be seen, but not yet in what the transformer remembers.
+
+    Attributes:
+        latents: (1,C,n,h,w) float32.
+        camera_conditions, chunk_plucker: (1,n,20) and (1,6*stride,n,h,w), as the transformer was given them.
+    """
+
+    latents: Tensor
+    camera_conditions: Tensor
+    chunk_plucker: Tensor
+
+
+@dataclass(frozen=True)
 class WorldState:
     """After `chunk` chunks.
 
@@ -27,6 +41,7 @@ class WorldState:
         features, mask: the caption (B,1,L,C) and (B,L); with guidance the negative prompt is first.
         first: (1,C,1,h,w) the given picture; None once the first chunk has been made from it.
         history: what the transformer remembers, None at the beginning.
+        finished: the last chunk, if it is not in `history` yet.
         tails: what the decoder remembers, nothing at the beginning.
     """
 
@@ -39,6 +54,7 @@ class WorldState:
     mask: Tensor
     first: Tensor | None
     history: History | None = None
+    finished: Finished | None = None
     tails: tuple[Tensor, ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -48,15 +64,17 @@ class WorldState:
             found["first"] = self.first
         if self.history is not None:
             found |= {f"history.{name}": x for name, x in self.history.tensors().items()}
+        if self.finished is not None:
+            found |= {f"finished.{name}": x for name, x in vars(self.finished).items()}
         return found | {f"tails.{number}": x for number, x in enumerate(self.tails)}
 
     def numbers(self) -> dict[str, Any]:
         """The rest, ready for JSON."""
-        frames = 0 if self.history is None else self.history.frames
+        frames, chunks = (0, 0) if self.history is None else (self.history.frames, self.history.chunks)
         rules = asdict(self.motion.rules)
         return {
             "seed": self.seed, "chunk": self.chunk, "flat": self.flat, "latent_frames": frames,
-            "motion": self.motion.state(), "rules": rules,
+            "remembered": chunks, "motion": self.motion.state(), "rules": rules,
         }  # fmt: skip
 
     @property
@@ -71,10 +89,13 @@ class WorldState:
             InputError: something is missing or is not what it should be.
         """
         history = _under("history.", tensors)
+        finished = _under("finished.", tensors)
         tails = _under("tails.", tensors)
         try:
             chunk, frames = int(numbers["chunk"]), int(numbers["latent_frames"])
-            if bool(chunk) != bool(history) or bool(chunk) != bool(tails) or bool(chunk) == ("first" in tensors):
+            written = chunk - bool(finished)
+            begun = {written == numbers["remembered"], bool(tails) == (chunk > 0), ("first" in tensors) == (chunk == 0)}
+            if begun != {True} or bool(history) != (written > 0):
                 raise InputError(f"it is a world after {chunk} chunks, but what it remembers is not.")
             rules = config_from_dict(MotionRules, numbers["rules"], "rules of the camera")
             return cls(
@@ -86,7 +107,8 @@ class WorldState:
                 features=tensors["features"],
                 mask=tensors["mask"],
                 first=tensors.get("first"),
-                history=History.of(history, frames, chunk) if history else None,
+                history=History.of(history, frames, written) if history else None,
+                finished=Finished(**finished) if finished else None,
                 tails=tuple(tails[str(number)] for number in range(len(tails))),
             )
         except InputError:

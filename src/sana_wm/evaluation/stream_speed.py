@@ -33,7 +33,10 @@ def bench_stream(
     steps: int | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Seconds of both stages in every chunk, one after another, and the bytes of the state after it, by part.
+    """Seconds of the stages of every chunk, one after another, and the bytes of the state after it, by part.
+
+    Frames are there after denoising and decoding; remembering comes after them. `cpu_seconds` are those of all stages
+    on all cores, which other work on the machine disturbs less.
 
     `report` gets each chunk. The weights of the transformer are random, and so are those of the 2.6B model's decoder,
     which decodes causally, as that of the streaming release.
@@ -66,13 +69,21 @@ def bench_stream(
 def measure_stream(
     stages: ChunkStages, chunks: int, report: Callable[[dict[str, Any]], None] | None = None
 ) -> list[dict[str, Any]]:
-    """The chunks of a world that begins with noise, one after another: seconds of either stage, and bytes after it."""
+    """The chunks of a world that begins with noise, one after another: seconds of each stage, and bytes after it."""
     state, found, device = _begin(stages), [], stages.device
     for chunk in range(chunks):
-        move = _walk(state, stages.frames_a_chunk)
+        move, begin = _walk(state, stages.frames_a_chunk), time.process_time()
         (latents, after), denoise = _clocked(lambda: stages.denoise(state, move), device)  # noqa: B023 (called at once)
         (_, state), decode = _clocked(lambda: stages.decode(latents, after, state.tails), device)  # noqa: B023
-        one = {"chunk": chunk, "denoise_seconds": denoise, "decode_seconds": decode, "state_bytes": _bytes(state)}
+        state, remember = _clocked(lambda: stages.remember(state), device)  # noqa: B023 (called at once)
+        one = {
+            "chunk": chunk,
+            "denoise_seconds": denoise,
+            "decode_seconds": decode,
+            "remember_seconds": remember,
+            "cpu_seconds": time.process_time() - begin,
+            "state_bytes": _bytes(state),
+        }
         found.append(one)
         if report is not None:
             report(one)

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 from sana_wm.errors import InputError
 
-_STRATEGY_NAMES = {
+Strategy = Literal["uniform", "first_frame", "first_chunk_plus_one"]
+
+_STRATEGY_NAMES: dict[str, Strategy] = {
     "uniform": "uniform",
     "default": "uniform",
     "first_frame": "first_frame",
@@ -33,15 +36,21 @@ def chunk_starts(num_frames: int, chunk_size: int, strategy: str | None = "unifo
     """
     _positive("num_frames", num_frames)
     _positive("chunk_size", chunk_size)
-    name = _STRATEGY_NAMES.get((strategy or "uniform").lower())
-    if name is None:
-        raise InputError(f"chunk strategy {strategy!r} is unknown; use one of {', '.join(sorted(_STRATEGY_NAMES))}.")
+    name = strategy_name(strategy)
     second = {"uniform": chunk_size, "first_frame": 1, "first_chunk_plus_one": chunk_size + 1}[name]
     starts = [0, *range(second, num_frames, chunk_size)]
     never_merged = 2 if name == "first_frame" else 1
     if len(starts) > never_merged and num_frames - starts[-1] < chunk_size:
         starts.pop()
     return starts
+
+
+def strategy_name(strategy: str | None) -> Strategy:
+    """The name of a strategy that has several; None means `uniform`."""
+    name = _STRATEGY_NAMES.get((strategy or "uniform").lower())
+    if name is None:
+        raise InputError(f"chunk strategy {strategy!r} is unknown; use one of {', '.join(sorted(_STRATEGY_NAMES))}.")
+    return name
 
 
 def chunk_bounds(starts: Sequence[int], num_frames: int) -> list[int]:
