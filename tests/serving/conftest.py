@@ -18,23 +18,16 @@ from urllib.request import Request, urlopen
 import numpy as np
 import numpy.typing as npt
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync import client
 
 from sana_wm.engine.pipeline import SanaWMPipeline
+from sana_wm.engine.stream_plan import plan_stream
+from sana_wm.serving.app import create_app
+from sana_wm.serving.house import House
+from sana_wm.serving.limits import Limits
+from sana_wm.serving.run import address, listen, make_server
 from tests.engine.tiny import SETTINGS, picture, tiny_components
-
-INSTALL = "needs the packages of the extra 'serve'"
-pytest.importorskip("fastapi", reason=INSTALL)
-pytest.importorskip("uvicorn", reason=INSTALL)
-pytest.importorskip("prometheus_client", reason=INSTALL)
-client = pytest.importorskip("websockets.sync.client", reason=INSTALL)
-
-from websockets.exceptions import ConnectionClosed  # noqa: E402
-
-from sana_wm.engine.stream_plan import plan_stream  # noqa: E402
-from sana_wm.serving.app import create_app  # noqa: E402
-from sana_wm.serving.house import House  # noqa: E402
-from sana_wm.serving.limits import Limits  # noqa: E402
-from sana_wm.serving.run import address, listen, make_server  # noqa: E402
 
 
 @dataclass
