@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -65,7 +66,9 @@ class House:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             job.cancel()
-            await asyncio.wait([future])  # what it holds is free when this ends
+            while not future.done():  # what it holds is free when this ends, however often it is cancelled
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
             if not future.cancelled():
                 future.exception()  # it was seen
             raise

@@ -80,11 +80,7 @@ class Session:
             for task in done:
                 left, said = _why(task)
         finally:
-            for task in tasks:
-                task.cancel()
-            if self._encoding is not None:
-                self._encoding.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _end([*tasks, *([self._encoding] if self._encoding is not None else [])])
             self.house.sessions.pop(self.name, None)
             if self.tree is not None:
                 self.tree.clear()
@@ -349,6 +345,15 @@ def _beginning(house: House, init: Init) -> Beginning:
 
 def _without_picture(init: Init) -> Init:
     return replace(init, first_frame=None)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are done: a cancellation can be lost where it meets a message that came just then."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)
 
 
 def _why(task: asyncio.Task[None]) -> tuple[Left, ProtocolError | None]:
