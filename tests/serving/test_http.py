@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from sana_wm.serving.app import FILES, PAGE
-from tests.serving.conftest import Serve
+from tests.serving.live import FILES, PAGE, Serve
 
 
 def test_health_metrics_model_and_openapi_answer(serve: Serve) -> None:

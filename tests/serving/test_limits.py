@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.serving.conftest import Guest, Place, Serve, encoded, live_pipe
+from tests.serving.live import ConnectionClosed, Guest, InvalidStatus, Place, Serve, encoded, live_pipe
 
 HOSTILE: list[tuple[Any, str]] = [
     ("", "not_json"),

@@ -22,7 +22,7 @@ from sana_wm.engine.pipeline import SanaWMPipeline
 from sana_wm.geometry.actions import rollout
 from sana_wm.serving.walk import Walk, chunk_hash
 from tests.engine.tiny import picture
-from tests.serving.conftest import Place, Serve, live_pipe
+from tests.serving.live import Place, Serve, live_pipe
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 if BROWSER is None:

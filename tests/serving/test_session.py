@@ -15,7 +15,7 @@ from sana_wm.engine.sidecar import frames_sha256
 from sana_wm.engine.world import World
 from sana_wm.serving.walk import Walk
 from tests.engine.tiny import picture
-from tests.serving.conftest import Serve, encoded
+from tests.serving.live import Serve, encoded
 
 MOVES = ["w", "w-10,dw-14", ["a"], [["i"]] * 24, "none"]
 AS_ACTIONS = ["w", "w-10,dw-14", "a", "i", "none"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import secrets
 import time
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from sana_wm.serving.moves import Controls, action_string
 from sana_wm.serving.pictures import decode_picture
 from sana_wm.serving.walk import Beginning, Step, chunk_hash
 from sana_wm.serving.worker import CancelledStep, Job
+
+logger = logging.getLogger(__name__)
 
 IDLE_CHUNKS = 1
 """Chunks that a live world goes on for when nothing is held: the camera coasts, then it waits."""
@@ -354,6 +357,10 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=0.1)
+    for task in tasks:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Left | ProtocolError):
+            logger.error("a part of a session failed", exc_info=error)
 
 
 def _why(task: asyncio.Task[None]) -> tuple[Left, ProtocolError | None]:
