@@ -204,7 +204,7 @@ def main() -> None:
     parser.add_argument("--latents", type=int, default=1, help="latent frames of a chunk; each is 8 frames")
     parser.add_argument("--chunks", type=int, default=2, help="of an episode")
     parser.add_argument("--turn", type=float, default=1.2, help="degrees a frame")
-    parser.add_argument("--train_steps", type=int, default=512, help="chunks to learn from")
+    parser.add_argument("--train_steps", type=int, default=704, help="chunks to learn from")
     parser.add_argument("--scenes", type=int, default=24, help="held-out scenes")
     parser.add_argument("--seed", type=int, default=0, help="of the policy")
     parser.add_argument(
