@@ -44,7 +44,9 @@ def test_gymnasium_finds_nothing_to_complain_about() -> None:
         check_env(WorldEnv(WORLDS, frames="all"), skip_render_check=True)
 
 
-@pytest.mark.parametrize("options", [{"image": picture(), "prompt": "a hill"}, {"fov": 60}], ids=["a picture", "a lens"])
+@pytest.mark.parametrize(
+    "options", [{"image": picture(), "prompt": "a hill"}, {"fov": 60}], ids=["a picture", "a lens"]
+)
 def test_a_picture_of_which_no_scene_is_known_is_refused(options: dict[str, Any]) -> None:
     env = WorldEnv(WORLDS)
     with pytest.raises(InputError, match="no scene is known"):
