@@ -27,7 +27,7 @@ IN_ORDER = [
 def attention_backend(q: Tensor, k: Tensor, bias: Tensor | None) -> str:
     """Who computes an attention of q (B, N, h, D) and k (B, M, h, D): flash-attn-4, cudnn, or the library's own choice.
 
-    A minute of the 2.6B model, 20 heads of 112 channels and 106,480 tokens, takes them 149, 201 and 365 ms on an H100
+    A minute of the 2.6B model, 20 heads of 112 channels and 106,480 tokens, takes them 158, 208 and 363 ms on an H100
     (`benchmarks/attention_backends.py`). Those are forward passes: with gradients the library's order holds.
     """
     half = q.dtype in (torch.bfloat16, torch.float16) and kernels_take(q)
