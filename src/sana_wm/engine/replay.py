@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,20 +15,21 @@ LAUNCH_BOUND = 2**24
 """Numbers of tokens (batch * tokens * width) below which a GPU is done with a block before the next is launched: three
 latent frames of the 2.6B model, or a minute of nano."""
 
+T = TypeVar("T")
 Key = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
 class _Recording(NamedTuple):
-    """A graph, the tensors that it reads and the one that it writes, and when the last reader of that was done."""
+    """A graph, the tensors that it reads and what it writes, and when the last reader of that was done."""
 
     graph: torch.cuda.CUDAGraph
     given: list[Tensor]
-    result: Tensor
+    result: Any
     done: torch.cuda.Event
 
 
 class Replayed:
-    """A function of tensors, or of dataclasses, tuples and dictionaries of them, that gives one tensor.
+    """A function of tensors, or of dataclasses, tuples and dictionaries of them, that gives one of these.
 
     With tensors of the same shapes as in `after` calls before it is recorded, and from then on replayed: nothing but
     the numbers in tensors may decide what it does. The calls before run as they are; in them kernels are compiled and
@@ -36,13 +37,13 @@ class Replayed:
     gone. Several threads and streams may share it.
     """
 
-    def __init__(self, function: Callable[..., Tensor], *, after: int = 1) -> None:
+    def __init__(self, function: Callable[..., Any], *, after: int = 1) -> None:
         self._function, self._after = function, after
         self._calls: Counter[Key] = Counter()
         self._recordings: dict[Key, _Recording] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, *given: Any) -> Tensor:
+    def __call__(self, *given: Any) -> Any:
         tensors = list(tensors_of(given))
         key = tuple((x.shape, x.dtype) for x in tensors)
         self._calls[key] += 1
@@ -56,7 +57,7 @@ class Replayed:
             for old, new in zip(kept, tensors, strict=True):
                 old.copy_(new)
             graph.replay()
-            copy = result.clone()
+            copy = with_tensors(result, (x.clone() for x in tensors_of(result)))
             done.record()
         return copy
 
@@ -71,8 +72,8 @@ class Replayed:
 
 
 def replayed_if_short(
-    function: Callable[..., Tensor], device: torch.device, numbers: int, *, after: int = 1
-) -> Callable[..., Tensor]:
+    function: Callable[..., T], device: torch.device, numbers: int, *, after: int = 1
+) -> Callable[..., T]:
     """The function, recorded if it runs on a GPU that would wait for its launches; numbers: see `LAUNCH_BOUND`."""
     return Replayed(function, after=after) if device.type == "cuda" and numbers <= LAUNCH_BOUND else function
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -13,18 +14,22 @@ from sana_wm.models.history import History
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import Visibility
 
+Advance = Callable[[Tensor, Tensor, BlockContext, History | None], tuple[Tensor, History | None]]
+"""As :meth:`~sana_wm.models.transformer.SanaWMTransformer.advance`."""
+
 
 class ChunkedModel:
     """A :class:`~sana_wm.sampling.ChunkModel` of a transformer, a prompt and the cameras of a whole clip.
 
     On a GPU float32 weights work under bfloat16 autocast, a context of its own for every call: one around a whole
     rollout would keep the copies of the weights that a call without gradients made, and hand them to one with
-    gradients, which then never reach the weights.
+    gradients, which then never reach the weights. A recorded call must make its own copies, too.
 
     Args:
         size: (T, H, W) of the clip's latents.
         y, mask: as of the transformer. cameras: camera_conditions and chunk_plucker of the clip.
         autocast: None is on for float32 weights on a GPU.
+        advance: what runs calls without gradients, for example recorded ones; None is the transformer itself.
 
     Attributes:
         history: finished chunks; chunk: how many they are.
@@ -40,6 +45,7 @@ class ChunkedModel:
         cameras: tuple[Tensor, Tensor] | None,
         *,
         autocast: bool | None = None,
+        advance: Advance | None = None,
     ) -> None:
         self.transformer, self.chunks, self.size = transformer, chunks, size
         self.y, self.mask, self.cameras = y, mask, cameras
@@ -48,14 +54,17 @@ class ChunkedModel:
         self._autocast = torch.autocast(
             y.device.type, torch.bfloat16, enabled=on_gpu if autocast is None else autocast
         )
+        self._advance = transformer.advance if advance is None else advance
         self.history: History | None = None
         self.chunk = 0
         self._context: BlockContext | None = None
 
     def velocity(self, latents: Tensor, timesteps: Tensor) -> Tensor:
         """Of the next chunk: latents (B,C,n,H,W) and timesteps (B,1,n) to (B,C,n,H,W). The past stays as it is."""
+        context = self._next_context()
+        advance = self.transformer.advance if torch.is_grad_enabled() else self._advance
         with self._autocast:
-            velocity, _ = self.transformer.advance(latents, timesteps, self._next_context(), self.history)
+            velocity, _ = advance(latents, timesteps, context, self.history)
         return velocity.float()
 
     @torch.no_grad()
@@ -63,9 +72,9 @@ class ChunkedModel:
         """The next chunk has come out as `latents`, and from now on is part of the past."""
         self._context = None
         timesteps = latents.new_zeros(len(latents), 1, latents.shape[2])
+        context = self._next_context(saved=1)
         with self._autocast:
-            context = self._next_context(saved=1)
-            _, self.history = self.transformer.advance(latents, timesteps, context, self.history)
+            _, self.history = self._advance(latents, timesteps, context, self.history)
         self._context = None
         self.chunk += 1
 
@@ -78,7 +87,8 @@ class ChunkedModel:
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.cameras is not None:
             cameras = self.cameras[0][:, first:end], self.cameras[1][:, :, first:end]
-        context = self.transformer.condition((end - first, *self.size[1:]), self.y, self.mask, *cameras, sees)
+        with self._autocast:
+            context = self.transformer.condition((end - first, *self.size[1:]), self.y, self.mask, *cameras, sees)
         if not torch.is_grad_enabled():
             self._context = context
         return context

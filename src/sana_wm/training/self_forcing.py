@@ -8,7 +8,10 @@ import random
 import torch
 from torch import Tensor
 
-from sana_wm.models.chunked import ChunkedModel
+from sana_wm.engine.replay import replayed_if_short
+from sana_wm.models.chunked import Advance, ChunkedModel
+from sana_wm.models.context import BlockContext
+from sana_wm.models.history import History
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
@@ -60,6 +63,7 @@ class SelfForcingStage:
         self.critic = Score(critic, teacher.text, teacher.size)
         self.generator_optimizer = Optimizer(self.model, recipe.self_forcing.generator, peers)
         self.critic_optimizer = Optimizer(critic, recipe.self_forcing.critic, peers)
+        self._recorded: dict[tuple[int, int], Advance] | None = {}
         self.banks = ClipBanks(recipe.self_forcing, source, codec, text, seed=recipe.seed, peers=peers)
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -109,7 +113,9 @@ class SelfForcingStage:
         y, mask = features(self.text, batch.captions)
         frames, height, width = noise.shape[2:]
         chunks = self.recipe.chunks
-        student = ChunkedModel(self.model, chunks, (frames, height, width), y, mask, batch.cameras(self.recipe.size))
+        student = ChunkedModel(
+            self.model, chunks, (frames, height, width), y, mask, batch.cameras(self.recipe.size), advance=self._advance
+        )
         # All peers leave at the same step: they have the same work.
         exits = random.Random(self.recipe.seed * 7_907 + 2 * step + whose)
         exit_step = exits.randrange(len(self.recipe.stream.timesteps) - 1)
@@ -118,6 +124,18 @@ class SelfForcingStage:
             return torch.randn(latents.shape, generator=random_numbers, device=self.device)
 
         return rollout(student, noise, self.recipe.stream.sigmas, chunks.starts(frames), exit_step, fresh)
+
+    def _advance(
+        self, latents: Tensor, timesteps: Tensor, context: BlockContext, history: History | None
+    ) -> tuple[Tensor, History | None]:
+        """A call of the student without gradients. Most of a rollout is made of them, and a GPU would wait for each."""
+        if self._recorded is None:
+            return self.model.advance(latents, timesteps, context, history)
+        at = context.visibility.first_chunk, context.visibility.saved
+        if at not in self._recorded:
+            numbers = len(latents) * latents.shape[2:].numel() * self.model.config.width
+            self._recorded[at] = replayed_if_short(self.model.advance, latents.device, numbers)
+        return self._recorded[at](latents, timesteps, context, history)
 
     def _draw(self, step: int, whose: int) -> tuple[LatentBatch, torch.Generator]:
         """The clips of half a step, and what all its noise comes from."""
@@ -153,6 +171,7 @@ class SelfForcingStage:
     def finished(self) -> SanaWMTransformer:
         """The averaged weights of the student with steady heads."""
         self.generator_optimizer.ema.copy_to(self.model)
+        self._recorded = None  # what is replayed passes no module, where growth is looked at
 
         def look(number: int) -> None:
             batch, random_numbers = self._draw(self.steps + number, CRITIC)
