@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.pipeline import SanaWMPipeline
@@ -140,6 +142,22 @@ def test_a_world_has_one_size_however_long_it_lives(pipe: SanaWMPipeline, tmp_pa
     assert len(held) == len(files) == 1
     ((nbytes, kept),) = held
     assert kept <= nbytes + 2048  # and no tensor keeps a larger one alive, but for the rows of intrinsics
+
+
+def test_a_step_leaves_no_past_behind_that_only_the_garbage_collector_finds(pipe: SanaWMPipeline) -> None:
+    """On a GPU what waits for it would be memory that grows with every chunk."""
+
+    def held() -> int:
+        return sum(issubclass(type(x), Tensor) for x in gc.get_objects())
+
+    world = begin(pipe)
+    gc.collect()
+    gc.disable()
+    try:
+        counts = [held() for _ in range(6) if world.step("w") is not None]
+    finally:
+        gc.enable()
+    assert len(set(counts[3:])) == 1  # from then on the window is full
 
 
 def test_frames_are_there_before_their_chunk_is_remembered(pipe: SanaWMPipeline) -> None:

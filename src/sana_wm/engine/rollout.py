@@ -43,10 +43,11 @@ class Rollout:
         self.history, self._step = history, velocity
         self._cameras = camera_conditions, chunk_plucker
         self._context = _context(transformer, history, features, mask, *self._cameras, plan)
-        self._velocity = guided(self._denoise, plan.guidance_scale)
+        self._guidance_scale = plan.guidance_scale
 
     def velocity(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        return self._velocity(latents, timesteps)
+        # Kept, the guided function would keep this object, which keeps it: the past would live until Python looks.
+        return guided(self._denoise, self._guidance_scale)(latents, timesteps)
 
     def remember(self, latents: Tensor) -> None:
         self.finished = Finished(latents, *self._cameras)

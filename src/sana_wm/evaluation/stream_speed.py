@@ -50,7 +50,7 @@ def bench_stream(
         raise InputError(f"chunks is {chunks}; it must be at least {WARM_UPS + 1}, because the first ones warm up.")
     settings = PIPELINES[preset]
     plan = plan_stream(settings, steps)
-    codec = load_components("nano", device=device).codec if preset == "nano" else _random_ltx2(device, dtype)
+    codec = load_components("nano", device=device).codec if preset == "nano" else random_ltx2(LTX2_VAE, device, dtype)
     transformer = random_model(TRANSFORMERS[preset], device, dtype)
     stages = ChunkStages(transformer, codec, (settings.height, settings.width), plan)
     if device.type == "cuda":
@@ -90,10 +90,11 @@ def measure_stream(
     return found
 
 
-def _random_ltx2(device: torch.device, dtype: torch.dtype) -> Codec:
+def random_ltx2(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Codec:
+    """A codec of random weights, drawn in place, whose decoder is causal."""
     with torch.device("meta"):
-        vae = build_ltx2_vae(LTX2_VAE | {"decoder_causal": True})
-    vae = vae.to(dtype).to_empty(device=device).eval()
+        vae = build_ltx2_vae(config | {"decoder_causal": True})
+    vae = vae.to(dtype).to_empty(device=device).eval().requires_grad_(False)
     generator = torch.Generator(device).manual_seed(0)
     for parameter in vae.parameters():
         parameter.normal_(0, max(1, parameter[0].numel()) ** -0.5, generator=generator)
