@@ -68,6 +68,8 @@ async def _pass_on(socket: WebSocket, far: ClientConnection, replica: Address, c
         await far.close()
     for error in ended:
         if isinstance(error, ConnectionClosed):
+            if error.rcvd is None:
+                crowd.lose(replica)
             await _end(socket, channel, error)
             return
         if isinstance(error, Exception) and not isinstance(error, Left):

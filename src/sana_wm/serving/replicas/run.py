@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,9 @@ from sana_wm.serving.limits import Limits
 from sana_wm.serving.ray_machine import RayMachine
 from sana_wm.serving.run import address, is_local, listen
 from sana_wm.serving.run import serve as serve_for_ever
+
+if TYPE_CHECKING:
+    from sana_wm.serving.replicas.replica import Setup
 
 NAME = "sana-wm"
 GOODBYE_SECONDS = 3.0
@@ -48,12 +51,12 @@ def serve_replicas(
     _check_installed()
     from sana_wm.serving.replicas.crowd import Crowd
     from sana_wm.serving.replicas.door import create_door
-    from sana_wm.serving.replicas.replica import Setup
+    from sana_wm.serving.replicas.replica import Setup  # imports Ray
 
     find_model(model)
     with listen(host, port) as listener, machine:  # the address is found out before anything large is loaded
         setup = Setup(model, machine.device, machine.threads, step, chunk, limits, token, is_local(host))
-        with _deployed(setup, machine) as handle:
+        with deployed(setup, machine) as handle:
             where = address(listener)
             serve_for_ever(create_door(Crowd(handle, replicas), limits), limits, listener, lambda: ready(where))
 
@@ -69,7 +72,7 @@ def _check_installed() -> None:
 
 
 @contextmanager
-def _deployed(setup: Any, machine: RayMachine) -> Iterator[Any]:
+def deployed(setup: Setup, machine: RayMachine) -> Iterator[Any]:
     """The replicas; Ray Serve's own door, which knows neither our limits nor our goodbyes, stays shut."""
     from ray import serve
 
