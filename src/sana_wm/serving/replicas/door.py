@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from sana_wm.serving.app import HEADERS
 from sana_wm.serving.limits import Limits
 from sana_wm.serving.replicas.crowd import Crowd
 from sana_wm.serving.replicas.relay import relay
@@ -80,7 +81,8 @@ def create_door(crowd: Crowd, limits: Limits) -> Starlette:
         if not well:
             return answers[0][1].response() if answers else _nobody()
         sums = {name: sum(one[name] for one in well) for name in SUMS}
-        return JSONResponse({**well[0], **sums, "replicas": len(well), "replicas_wanted": crowd.wanted})
+        alive = {"replicas": len(well), "replicas_wanted": crowd.wanted}
+        return JSONResponse({**well[0], **sums, **alive}, headers=HEADERS)
 
     async def metrics(request: Request) -> Response:
         """The counters of all replicas, each with its name."""
@@ -153,4 +155,4 @@ def _fetch(port: int, method: str, target: str, headers: dict[str, str]) -> Answ
 
 
 def _nobody() -> Response:
-    return JSONResponse({"detail": "no replica is ready; they are being started anew"}, 503)
+    return JSONResponse({"detail": "no replica is ready; they are being started anew"}, 503, HEADERS)
