@@ -46,7 +46,26 @@ def test_what_a_page_shows_works(
             assert result.code == 0, f"{line}: {result.err}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+def test_the_file_of_jobs_in_the_docs_is_made_as_it_is_written(
+    run: Run, model: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one replica; `tests/serving/batch` has several."""
+    text = (DOCS / "batch.md").read_text(encoding="utf-8")
+    (content,) = re.findall(r"^```jsonl\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "jobs.jsonl").write_text(content, encoding="utf-8")
+    (tmp_path / "photo.jpg").write_bytes(image.read_bytes())
+    monkeypatch.setattr(load, "BUNDLED_DIRECTORY", model)
+    monkeypatch.chdir(tmp_path)
+    for _, code in blocks("batch.md"):
+        (line,) = code.splitlines()
+        command, *arguments = shlex.split(re.sub(r"--replicas \d+", "", line))
+        assert command == "sana-wm"
+        result = run(*arguments)
+        assert result.code == 0, result.err
+        assert "3 done" in result.out
+
+
+@pytest.mark.parametrize("page", [*PAGES, "batch.md"])
 def test_flags_and_links_of_a_page_exist(page: str, run: Run) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     help_text = run("generate", "--help").out + run("convert", "--help").out

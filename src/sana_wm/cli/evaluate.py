@@ -191,7 +191,7 @@ def _run(
     """Check everything, prepare the benchmark, run it and say where the results are."""
     begin = time.perf_counter()
     from sana_wm.checkpoints.load import find_model
-    from sana_wm.cli.scene_bars import SceneBars
+    from sana_wm.cli.count_bars import CountBars
     from sana_wm.engine.devices import choose_device
     from sana_wm.engine.staging import check_writable
     from sana_wm.evaluation.bench.runner import Workforce, run_benchmark
@@ -203,7 +203,7 @@ def _run(
     if generation is not None:
         find_model(generation.model)
     check_writable(method, ["report.html", "summary.json", "summary.md"])
-    with SceneBars() as bars:
+    with CountBars("scenes") as bars:
         if prepare is not None:
             prepare(bars)
         summary = run_benchmark(

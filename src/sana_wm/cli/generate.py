@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
     from sana_wm.engine.conditions import Conditions
 
-logger = logging.getLogger(__name__)
-
-CAMERA, SAMPLING, OUTPUT, STREAM = "Camera", "Sampling", "Output", "Streaming"
+CAMERA, SAMPLING, OUTPUT, STREAM, BATCH = "Camera", "Sampling", "Output", "Streaming", "Many videos"
 MODELS_OWN = "the model's"
+NOT_OF_THE_VIDEO = ("begin", "jobs", "replicas")
 
 
 def generate(
@@ -137,72 +135,78 @@ def generate(
             rich_help_panel=STREAM,
         ),
     ] = None,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            "--jobs",
+            help="A video for every line of this file: JSON objects with these flags as keys (docs/batch.md).",
+            rich_help_panel=BATCH,
+        ),
+    ] = None,
+    replicas: Annotated[
+        int,
+        typer.Option(
+            "--replicas",
+            min=1,
+            help="Models that work on the jobs at a time, one a GPU; above 1 through Ray.",
+            rich_help_panel=BATCH,
+        ),
+    ] = 1,
 ) -> None:
     """Make a video. Without options: the bundled example, into the folder out."""
     begin = time.perf_counter()
-    flags = {key: str(value) if isinstance(value, Path) else value for key, value in locals().items() if key != "begin"}
+    values = {key: value for key, value in locals().items() if key not in NOT_OF_THE_VIDEO}
+    flags: dict[str, Any] = {key: str(v) if isinstance(v, Path) else v for key, v in values.items()}
 
     from sana_wm.cli.bars import Bars
+    from sana_wm.cli.generate_jobs import check_jobs_flags, generate_jobs
     from sana_wm.cli.generate_stream import Target, check_stream_flags, stream_names, stream_to_disk
-    from sana_wm.cli.scene import check_scene, read_scene
     from sana_wm.engine.devices import choose_device
-    from sana_wm.engine.mp4 import check_fps
-    from sana_wm.engine.outputs import output_names, write_outputs
-    from sana_wm.engine.pipeline import SanaWMPipeline, noise_generator
-    from sana_wm.engine.preprocess import check_num_frames
+    from sana_wm.engine.fulfil import file_rate, fulfil
+    from sana_wm.engine.order import VideoOrder, check_numbers
+    from sana_wm.engine.outputs import output_names
+    from sana_wm.engine.pipeline import SanaWMPipeline
     from sana_wm.engine.progress import StageClock
-    from sana_wm.engine.sampling_plan import SamplingPlan, check_sampling
+    from sana_wm.engine.prompt_input import read_prompt
+    from sana_wm.engine.scene import check_scene, read_scene
     from sana_wm.engine.staging import check_name, check_writable
     from sana_wm.engine.stream_plan import plan_stream
     from sana_wm.models.fp8 import check_fp8
 
     # Everything that can be wrong is found here, before anything large is read or downloaded.
     check_stream_flags(stream, resume=resume, save_every=save_every, overlay=overlay, step=step, flow_shift=flow_shift)
-    scene = read_scene(image, prompt, action, camera, intrinsics, fov)
+    check_jobs_flags(jobs, replicas, stream=stream, name=name)
+    given = {key: value for key, value in flags.items() if key in VideoOrder.__dataclass_fields__}
+    order = VideoOrder(**given | {"prompt": None if prompt is None else read_prompt(prompt)})
+    if jobs is not None:
+        generate_jobs(jobs, order, model, device, fp8, output_dir, replicas)
+        return
+    scene = read_scene(order)
     name = check_name(scene.image.stem if name is None else name)
     names = stream_names(name) if stream else list(output_names(name, overlay=overlay).values())
     check_writable(output_dir, names)
-    check_sampling(step, cfg_scale, flow_shift)
-    generator = noise_generator(seed)
-    if num_frames is not None:
-        check_num_frames(num_frames)
-    if fps is not None:
-        check_fps(fps)
+    check_numbers(order)
     chosen = choose_device(device)
     if fp8:
         check_fp8(chosen)
-    speeds = {"translation_speed": translation_speed, "rotation_speed_deg": rotation_speed_deg}
-    request = check_scene(scene, negative_prompt, {key: value for key, value in speeds.items() if value is not None})
+    request = check_scene(scene, order)
 
     with Bars() as bars:
         clock = StageClock(bars)
         with clock.stage("load", 1) as report:
             pipe = SanaWMPipeline.from_pretrained(model, device=chosen, fp8=fp8)
             report(1)
-        rate = pipe.settings.fps if fps is None else fps
-        if scene.camera_fps is not None and scene.camera_fps != rate:
-            logger.warning("the poses are for %g frames a second, the video is written at %d", scene.camera_fps, rate)
         asked = flags | {"image": str(scene.image), "action": scene.action}
         if stream:
+            rate = file_rate(pipe, order, scene)
             few_steps = plan_stream(pipe.settings, step, cfg_scale, flow_shift)
             target = Target(output_dir, name, rate, resume, save_every)
             conditions, paths = stream_to_disk(pipe, few_steps, request, num_frames, seed, target, clock, asked)
         else:
-            plan = SamplingPlan.of(pipe.settings, step, cfg_scale, flow_shift)
-            conditions = pipe.prepare(request, num_frames)
-            video = pipe.generate(conditions, plan, generator, bars)
-            paths = list(
-                write_outputs(
-                    video,
-                    output_dir,
-                    name,
-                    fps=rate,
-                    overlay=overlay,
-                    timings=clock.seconds,
-                    request=asked,
-                    progress=bars,
-                ).values()
+            made = fulfil(
+                pipe, order, scene, request, output_dir, name, asked=asked, timings=clock.seconds, progress=bars
             )
+            conditions, rate, paths = made.conditions, made.fps, made.paths
     _report(conditions, rate, paths, time.perf_counter() - begin)
 
 

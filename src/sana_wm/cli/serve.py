@@ -10,14 +10,9 @@ import typer
 from sana_wm.errors import InputError
 
 if TYPE_CHECKING:
-    from sana_wm.engine.pipeline import SanaWMPipeline
-    from sana_wm.models.config import StreamSettings
     from sana_wm.serving.limits import Limits
 
 INSTALL = "serving needs more packages; install them with: pip install 'sana-wm[serve]'"
-FEW_STEPS, SHORT_CHUNK = 4, 1
-"""Denoising steps and latent frames of a chunk for a model that names no steps for streaming. As many steps as the
-released streaming model's; a chunk as short as can be, because keys count from the next chunk on."""
 
 ModelFlag = Annotated[str, typer.Option("--model", help="nano, a directory, or a hub id owner/repo.")]
 DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
@@ -48,6 +43,9 @@ def serve(
     max_chunks: Annotated[int, typer.Option("--max_chunks", min=1, help="Chunks of one world.")] = 400,
     idle_seconds: Annotated[float, typer.Option("--idle_seconds", help="A session without a message ends.")] = 300.0,
     session_seconds: Annotated[float, typer.Option("--session_seconds", help="Any session ends.")] = 3600.0,
+    replicas: Annotated[
+        int, typer.Option("--replicas", min=1, help="Models, one a GPU, each with the limits above; 2 on through Ray.")
+    ] = 1,
 ) -> None:
     """Serve live worlds: a page, a WebSocket, health and metrics (docs/serving.md)."""
     check_installed()
@@ -57,7 +55,18 @@ def serve(
         sessions=sessions, waiting=waiting, chunks=max_chunks, idle_seconds=idle_seconds,
         session_seconds=session_seconds,
     )  # fmt: skip
-    run_server(model, device, step, chunk, host, port, read_token(token_file), limits, browser=False)
+    token = read_token(token_file)
+    if replicas > 1:
+        from sana_wm.engine.devices import choose_device
+        from sana_wm.serving.replicas.run import serve_replicas
+
+        check_address(host, token)
+        serve_replicas(
+            model, choose_device(device), step, chunk, host, port, token, limits, replicas,
+            ready=lambda where: typer.echo(f"{where}  ({replicas} replicas, Ctrl+C ends it)"),
+        )  # fmt: skip
+        return
+    run_server(model, device, step, chunk, host, port, token, limits, browser=False)
 
 
 def check_installed() -> None:
@@ -89,6 +98,14 @@ def read_token(path: Path | None) -> str | None:
     return token
 
 
+def check_address(host: str, token: str | None) -> None:
+    """Refuse to let others in without a token."""
+    from sana_wm.serving.run import is_local
+
+    if not is_local(host) and token is None:
+        raise InputError(f"host is {host}, which others can reach; give a --token_file, or listen on 127.0.0.1.")
+
+
 def run_server(
     model: str,
     device: str,
@@ -108,12 +125,12 @@ def run_server(
     from sana_wm.engine.pipeline import SanaWMPipeline
     from sana_wm.serving.app import create_app
     from sana_wm.serving.house import House
+    from sana_wm.serving.live_plan import live_plan
     from sana_wm.serving.run import address, is_local, listen
     from sana_wm.serving.run import serve as serve_for_ever
 
     chosen = choose_device(device)
-    if not is_local(host) and token is None:
-        raise InputError(f"host is {host}, which others can reach; give a --token_file, or listen on 127.0.0.1.")
+    check_address(host, token)
     with listen(host, port) as listener:  # found out before anything large is loaded
         pipe = SanaWMPipeline.from_pretrained(model, device=chosen)
         house = House(pipe, live_plan(pipe, step, chunk), limits, token)
@@ -126,15 +143,3 @@ def run_server(
                 webbrowser.open(where)
 
         serve_for_ever(create_app(house, local=is_local(host)), limits, listener, ready)
-
-
-def live_plan(pipe: SanaWMPipeline, step: int | None, chunk: int | None) -> StreamSettings:
-    """The model's own plan for streams; few steps and short chunks where it names none."""
-    from dataclasses import replace
-
-    from sana_wm.engine.stream_plan import plan_stream
-
-    if pipe.settings.stream is None or not pipe.settings.stream.timesteps:
-        step, chunk = step or FEW_STEPS, chunk or SHORT_CHUNK
-    plan = plan_stream(pipe.settings, step)
-    return plan if chunk is None else replace(plan, chunks=replace(plan.chunks, size=chunk))

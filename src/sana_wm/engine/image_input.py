@@ -22,6 +22,8 @@ MIN_SIDE = 16
 MAX_PIXELS = 89_478_485
 """Pillow's own bound against decompression bombs: a quarter of a gigabyte once unpacked to RGB."""
 MAX_ASPECT = 16
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)
+"""EXIF's number for how the camera was held, and its values for pictures that lie on their side."""
 
 # everything Pillow's decoders raise on damaged files
 _BROKEN = (
@@ -64,6 +66,26 @@ def read_image(source: ImageSource) -> Image.Image:
         raise
     except _BROKEN as error:
         raise InputError(f"{name} is damaged and cannot be decoded ({first_line(error)}).") from error
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright picture, from the head of the file alone: its pixels may still be damaged.
+
+    Raises:
+        InputError: as :func:`read_image`, as far as the head tells.
+    """
+    name = f"image '{path}'"
+    with _open(path, name) as image:
+        _check_size(image.size, name)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # for want of that entry the reader of PNG would go through all pixels to look behind them
+                turn = image.getexif().get(ORIENTATION) if image.format != "PNG" or "exif" in image.info else None
+        except _BROKEN as error:
+            raise InputError(f"{name} is damaged and cannot be decoded ({first_line(error)}).") from error
+        width, height = image.size
+    return (height, width) if turn in SIDEWAYS else (width, height)
 
 
 def _open(path: Path, name: str) -> Image.Image:

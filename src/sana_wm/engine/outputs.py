@@ -34,6 +34,7 @@ def write_outputs(
     timings: Mapping[str, float] | None = None,
     request: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    mark: str = "",
 ) -> dict[str, Path]:
     """Write the files of :func:`output_names` into `directory`; all of them appear, or none. Returns where they are.
 
@@ -43,6 +44,7 @@ def write_outputs(
         timings: seconds of stages that `video` does not know of, for the description.
         request: what the command line was asked for, for the description.
         progress: called with ("write", frames done, frames in all).
+        mark: see :func:`~sana_wm.engine.staging.staged`.
 
     Raises:
         InputError: the place cannot be written.
@@ -51,7 +53,7 @@ def write_outputs(
     names = output_names(name, overlay=overlay)
     count = len(video.frames)
     clock = StageClock(progress)
-    with staged(directory) as folder:
+    with staged(directory, mark) as folder:
         with clock.stage("write", count * (1 + overlay)) as report:
             write_mp4(folder / names["video"], video.frames, rate, report)
             contact_sheet(video.frames, rate).save(folder / names["sheet"])

@@ -34,23 +34,28 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Request:
-    """Checked input that does not depend on a model.
+class Terms:
+    """What a video is asked for with, apart from the picture's pixels; checked.
 
     Attributes:
-        image: upright RGB picture.
         prompt: text without outer blanks, not empty; negative_prompt: may be empty.
         c2w: (N,4,4) float32, the whole camera path.
-        intrinsics: in a form of :func:`~sana_wm.geometry.intrinsics.as_vec4`, pixels of `image`.
+        intrinsics: in a form of :func:`~sana_wm.geometry.intrinsics.as_vec4`, pixels of the picture.
         intrinsics_source: where they come from.
     """
 
-    image: Image.Image
     prompt: str
     negative_prompt: str
     c2w: Tensor
     intrinsics: Tensor | npt.ArrayLike
     intrinsics_source: IntrinsicsSource
+
+
+@dataclass(frozen=True)
+class Request(Terms):
+    """Checked input that does not depend on a model; `image` is an upright RGB picture."""
+
+    image: Image.Image
 
 
 def check_request(
@@ -74,23 +79,44 @@ def check_request(
         InputError: something is wrong; the sentence says what.
     """
     picture = read_image(image)
-    path = _camera_path(action, c2w, translation_speed, rotation_speed_deg)
-    if intrinsics is not None and fov is not None:
-        raise InputError(f"intrinsics and a field of view ({fov:g} degrees) are both given; give one of them.")
-    if intrinsics is not None:
-        check_fov(as_vec4(intrinsics, len(path)), picture.size)
-    else:
-        intrinsics = default_intrinsics(picture.size, fov)
-        intrinsics_source = "default" if fov is None else "field of view"
-    if intrinsics_source == "default":
-        across, down = fov_degrees(torch.as_tensor(intrinsics), picture.size).tolist()
+    terms = check_terms(
+        picture.size, prompt, action=action, c2w=c2w, intrinsics=intrinsics, fov=fov, negative_prompt=negative_prompt,
+        translation_speed=translation_speed, rotation_speed_deg=rotation_speed_deg, intrinsics_source=intrinsics_source,
+    )  # fmt: skip
+    if terms.intrinsics_source == "default":
+        across, down = fov_degrees(torch.as_tensor(terms.intrinsics), picture.size).tolist()
         logger.warning(
             "no intrinsics given; %g degrees along the image's longer side are assumed (%.0f across, %.0f down)",
             DEFAULT_FOV_DEG,
             across,
             down,
         )
-    return Request(picture, _prompt(prompt), negative_prompt.strip(), path, intrinsics, intrinsics_source)
+    return Request(**vars(terms), image=picture)
+
+
+def check_terms(
+    size: tuple[int, int],
+    prompt: str,
+    *,
+    action: str | None = None,
+    c2w: Tensor | npt.NDArray | None = None,
+    intrinsics: Tensor | npt.ArrayLike | None = None,
+    fov: float | None = None,
+    negative_prompt: str = "",
+    translation_speed: float = DEFAULT_TRANSLATION_SPEED,
+    rotation_speed_deg: float = DEFAULT_ROTATION_SPEED_DEG,
+    intrinsics_source: IntrinsicsSource = "given",
+) -> Terms:
+    """As :func:`check_request`, for a picture of which only width and height are known yet."""
+    path = _camera_path(action, c2w, translation_speed, rotation_speed_deg)
+    if intrinsics is not None and fov is not None:
+        raise InputError(f"intrinsics and a field of view ({fov:g} degrees) are both given; give one of them.")
+    if intrinsics is not None:
+        check_fov(as_vec4(intrinsics, len(path)), size)
+    else:
+        intrinsics = default_intrinsics(size, fov)
+        intrinsics_source = "default" if fov is None else "field of view"
+    return Terms(_prompt(prompt), negative_prompt.strip(), path, intrinsics, intrinsics_source)
 
 
 def _camera_path(

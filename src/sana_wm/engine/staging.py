@@ -11,13 +11,15 @@ from pathlib import Path
 from sana_wm.errors import InputError
 
 MAX_NAME_BYTES = 200
+PREFIX = ".sana-wm-"
 
 
 @contextmanager
-def staged(directory: Path) -> Iterator[Path]:
+def staged(directory: Path, mark: str = "") -> Iterator[Path]:
     """An empty folder whose files move into `directory` when the block ends well and vanish when it does not.
 
     The folder lies inside `directory` (made if need be), so moving a file is one atomic rename over what had its name.
+    Its name begins with a dot and `mark`, by which :func:`sweep` finds what a killed process left.
 
     Raises:
         InputError: the disk says no.
@@ -26,7 +28,7 @@ def staged(directory: Path) -> Iterator[Path]:
     folder: Path | None = None
     try:
         made = _make(directory)
-        folder = Path(tempfile.mkdtemp(prefix=".sana-wm-", dir=directory))
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX + mark, dir=directory))
         yield folder
         for path in sorted(folder.iterdir()):
             path.replace(directory / path.name)
@@ -39,6 +41,12 @@ def staged(directory: Path) -> Iterator[Path]:
         _unmake(made)
 
 
+def sweep(directory: Path, mark: str) -> None:
+    """Remove the folders that processes with this `mark` left in `directory` when they were killed."""
+    for folder in directory.glob(f"{PREFIX}{mark}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def check_writable(directory: Path, names: Sequence[str]) -> None:
     """Refuse a place where files called `names` could not be written later; leaves nothing behind.
 
@@ -48,7 +56,7 @@ def check_writable(directory: Path, names: Sequence[str]) -> None:
     made: list[Path] = []
     try:
         made = _make(directory)
-        with tempfile.TemporaryDirectory(prefix=".sana-wm-", dir=directory):
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=directory):
             pass
     except OSError as error:
         raise InputError(f"output folder '{directory}' cannot be written ({error.strerror or error}).") from error

@@ -54,9 +54,14 @@ class Channel:
         """
         while True:
             message = await self._out.get()
-            await self._send(message)
+            await self.send_now(message)
 
-    async def _send(self, message: str | bytes) -> None:
+    async def send_now(self, message: str | bytes) -> None:
+        """Send a message past the queue.
+
+        Raises:
+            Left: the guest is gone or takes too long.
+        """
         sending = self._socket.send_text(message) if isinstance(message, str) else self._socket.send_bytes(message)
         try:
             await asyncio.wait_for(sending, self._limits.send_seconds)
@@ -105,10 +110,10 @@ class Channel:
 
     async def _goodbye(self, left: Left, error: ProtocolError | None) -> None:
         while not self._out.empty():
-            await self._send(self._out.get_nowait())
+            await self.send_now(self._out.get_nowait())
         if error is not None:
-            await self._send(json.dumps({"type": "error", **error_fields(error)}))
-        await self._send(json.dumps({"type": "closed", "reason": left.reason}))
+            await self.send_now(json.dumps({"type": "error", **error_fields(error)}))
+        await self.send_now(json.dumps({"type": "closed", "reason": left.reason}))
         await self._socket.close(left.code, left.reason)
 
 

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from sana_wm.errors import InputError
 from sana_wm.serving.limits import Limits
@@ -50,7 +50,7 @@ def address(listener: socket.socket) -> str:
     return f"http://{shown}:{port}/"
 
 
-def make_server(app: FastAPI, limits: Limits, log_level: str = "warning") -> uvicorn.Server:
+def make_server(app: Starlette, limits: Limits, log_level: str = "warning") -> uvicorn.Server:
     """The server for an application; `run(sockets=[...])` it, `should_exit` stops it."""
     config = uvicorn.Config(
         app,
@@ -65,7 +65,7 @@ def make_server(app: FastAPI, limits: Limits, log_level: str = "warning") -> uvi
     return uvicorn.Server(config)
 
 
-def serve(app: FastAPI, limits: Limits, listener: socket.socket, ready: Callable[[], None]) -> None:
+def serve(app: Starlette, limits: Limits, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until the process is interrupted; `ready` is called once guests can come."""
     server = make_server(app, limits)
     listener.setblocking(False)

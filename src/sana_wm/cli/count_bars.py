@@ -1,4 +1,4 @@
-"""Progress of work that is counted in scenes."""
+"""Progress of work that is counted in whole things, such as scenes."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from types import TracebackType
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total} scenes [{elapsed}<{remaining}]"
+FORMAT = "{desc} {percentage:3.0f}% |{bar}| {n:.1f}/{total} {unit} [{elapsed}<{remaining}]"
 
 
-class SceneBars:
-    """A progress callback (stage, done, total) for which `done` may be part of a scene; one bar a stage, on stderr.
+class CountBars:
+    """A progress callback (stage, done, total) for which `done` may be part of a thing; one bar a stage, on stderr.
 
     Use it in a `with` block; log messages inside it are written above the bar.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
         self._stage = ""
         self._bar: tqdm | None = None
         self._logging = logging_redirect_tqdm()
@@ -25,10 +26,12 @@ class SceneBars:
         if self._bar is None or stage != self._stage:
             self._close()
             self._stage = stage
-            self._bar = tqdm(total=total, initial=done, desc=f"{stage:8}", bar_format=FORMAT, disable=None)
+            self._bar = tqdm(
+                total=total, initial=done, desc=f"{stage:8}", bar_format=FORMAT, unit=self._unit, disable=None
+            )
         self._bar.update(done - self._bar.n)
 
-    def __enter__(self) -> SceneBars:
+    def __enter__(self) -> CountBars:
         self._logging.__enter__()
         return self
 

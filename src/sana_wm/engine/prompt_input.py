@@ -9,21 +9,21 @@ from sana_wm.errors import InputError
 MAX_BYTES = 64 * 1024
 
 
-def read_prompt(value: str) -> str:
-    """`value` itself, or the content of the UTF-8 text file of that name.
+def read_prompt(value: str, folder: Path = Path()) -> str:
+    """`value` itself, or the content of the UTF-8 text file of that name, which is looked for in `folder`.
 
     Raises:
         InputError: a name that ends in .txt is no file, or the file is not UTF-8 text or above 64 KiB.
     """
     try:
-        is_file = Path(value).is_file()
+        is_file = (folder / value).is_file()
     except (OSError, ValueError):  # too long, or with characters no file name has: text
         is_file = False
     if not is_file:
         if value.endswith(".txt") and not any(c.isspace() for c in value):
             raise InputError(f"prompt file '{value}' does not exist; give a file or the text itself.")
         return value
-    path = Path(value)
+    path = folder / value
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"prompt file '{value}' has {path.stat().st_size} bytes; at most {MAX_BYTES} are read.")
