@@ -14,7 +14,6 @@ from sana_wm.engine.outputs import write_outputs
 from sana_wm.engine.pipeline import SanaWMPipeline, noise_generator
 from sana_wm.engine.preprocess import Request
 from sana_wm.engine.progress import Progress
-from sana_wm.engine.sampling_plan import SamplingPlan
 from sana_wm.engine.scene import Scene
 
 logger = logging.getLogger(__name__)
@@ -62,7 +61,7 @@ def fulfil(
         GenerationError: the model made no video.
     """
     rate = file_rate(pipe, order, scene)
-    plan = SamplingPlan.of(pipe.settings, order.step, order.cfg_scale, order.flow_shift)
+    plan = pipe.plan(order.step, order.cfg_scale, order.flow_shift)
     conditions = pipe.prepare(request, order.num_frames)
     video = pipe.generate(conditions, plan, noise_generator(order.seed), progress)
     paths = write_outputs(

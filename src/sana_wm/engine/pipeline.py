@@ -24,12 +24,13 @@ from sana_wm.engine.preprocess import Request, check_request, make_conditions
 from sana_wm.engine.progress import Progress, StageClock
 from sana_wm.engine.replay import replayed_if_short
 from sana_wm.engine.sampling_plan import SamplingPlan
+from sana_wm.engine.stream_plan import plan_stream
 from sana_wm.engine.video import WorldVideo
 from sana_wm.errors import InputError
 from sana_wm.geometry.actions import DEFAULT_ROTATION_SPEED_DEG, DEFAULT_TRANSLATION_SPEED
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.geometry.poses import warn_large_steps
-from sana_wm.models.config import PipelineSettings
+from sana_wm.models.config import PipelineSettings, StreamSettings
 from sana_wm.models.context import BlockContext
 from sana_wm.models.fp8 import check_fp8, is_fp8, to_fp8
 from sana_wm.models.transformer import SanaWMTransformer
@@ -133,9 +134,10 @@ class SanaWMPipeline:
             num_frames: length, at most the path's, taken to the nearest 8k + 1.
             guidance_scale: above 1, the text is followed more closely, at twice the cost.
             generator: draws the noise, on its own device, so that a CPU generator gives the same noise whatever the
-                model's device; a number is the seed of one, None is seed 42.
+                model's device; a number is the seed of one, None is seed 42. Of a generator, a model that makes chunk
+                after chunk takes the seed.
             translation_speed, rotation_speed_deg: units and degrees per frame of a held key, for `action` only.
-            progress: called with (stage, done, total); stages are encode, denoise and decode.
+            progress: called with (stage, done, total); stages are encode, denoise and decode, or encode and stream.
 
         Raises:
             InputError: something in the arguments is wrong.
@@ -154,7 +156,7 @@ class SanaWMPipeline:
         )
         if c2w is not None:
             warn_large_steps(request.c2w)
-        plan = SamplingPlan.of(self.settings, num_inference_steps, guidance_scale, flow_shift)
+        plan = self.plan(num_inference_steps, guidance_scale, flow_shift)
         video = self.generate(self.prepare(request, num_frames), plan, generator, progress)
         if action is not None:
             video.settings.update(
@@ -166,17 +168,36 @@ class SanaWMPipeline:
         """Fit a checked request to this model's picture size and frame count, stride * k + 1; None: the codec's."""
         return make_conditions(request, self.settings, num_frames, stride or self.codec.temporal_stride)
 
+    def plan(
+        self,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        flow_shift: float | None = None,
+    ) -> SamplingPlan | StreamSettings:
+        """How this model samples a video: whole, or chunk after chunk if its settings say that it was trained to.
+
+        Raises:
+            InputError: a number that no sampler can work with.
+        """
+        if self.settings.stream is None:
+            return SamplingPlan.of(self.settings, num_inference_steps, guidance_scale, flow_shift)
+        return plan_stream(self.settings, num_inference_steps, guidance_scale, flow_shift)
+
     @torch.inference_mode()
     def generate(
         self,
         conditions: Conditions,
-        plan: SamplingPlan | None = None,
+        plan: SamplingPlan | StreamSettings | None = None,
         generator: torch.Generator | int | None = None,
         progress: Progress | None = None,
     ) -> WorldVideo:
         """Make the video of `conditions`; see :meth:`__call__` for the other arguments and the errors."""
-        plan = plan or SamplingPlan.of(self.settings)
+        plan = plan or self.plan()
         clock = StageClock(progress)
+        if isinstance(plan, StreamSettings):
+            from sana_wm.engine.chunked_video import chunked_video  # built on this class
+
+            return chunked_video(self, conditions, plan, noise_generator(generator).initial_seed(), clock)
         try:
             return self._generate(conditions, plan, noise_generator(generator), clock)
         except torch.OutOfMemoryError as error:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from sana_wm.engine.conditions import Conditions
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
 from sana_wm.engine.overlap import Stopped, overlapped
-from sana_wm.engine.recording import Recording
 from sana_wm.engine.world import World
 from sana_wm.engine.world_state import WorldState
 from sana_wm.errors import InputError
@@ -26,6 +25,13 @@ from sana_wm.geometry.poses import snap_num_frames
 
 AHEAD = 1
 """Chunks that may wait between two stages."""
+
+
+class Sink(Protocol):
+    """Where chunks go, such as a :class:`~sana_wm.engine.recording.Recording`."""
+
+    def write(self, frames: npt.NDArray[np.uint8], state: WorldState) -> None:
+        """Take the frames (n,H,W,3) of a chunk, and the world after it."""
 
 
 def check_length(requested: int, available: int, frames_a_chunk: int) -> None:
@@ -44,10 +50,10 @@ def check_length(requested: int, available: int, frames_a_chunk: int) -> None:
 def stream_video(
     world: World,
     conditions: Conditions,
-    recording: Recording,
+    recording: Sink,
     on_chunk: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, float]:
-    """Make what is left of the path of `conditions` and write it; returns the seconds each stage was busy.
+    """Make what is left of the path of `conditions`, whole chunks, and write it; returns how long each stage was busy.
 
     The three stages (denoise, decode, write) run at the same time, on a GPU each in a stream of its own, at most
     :data:`AHEAD` chunks apart. The frames are those that :meth:`World.step` gives for the same path. `on_chunk` gets
