@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -27,13 +28,20 @@ Result = TypeVar("Result")
 
 
 class House:
-    """One model, one thread that runs it, and the sessions by their secret names."""
+    """One model, one thread that runs it, and the sessions by their secret names.
+
+    `door` unpacks what guests bring, one thing at a time, so that large pictures wait for each other and not those
+    inside for them; `kitchen` encodes what they are given; `parcels` joins what they take home.
+    """
 
     def __init__(self, pipe: SanaWMPipeline, plan: StreamSettings, limits: Limits, token: str | None = None) -> None:
         pipe.codec.check_streams()
         self.pipe, self.plan, self.limits, self._token = pipe, plan, limits, token
         self.connections = 0
         self.worker = Worker(pipe)
+        self.door = ThreadPoolExecutor(1, "sana-wm door")
+        self.kitchen = ThreadPoolExecutor(2, "sana-wm kitchen")
+        self.parcels = ThreadPoolExecutor(1, "sana-wm parcels")
         self.line = Line(limits.sessions, limits.waiting)
         self.metrics = Metrics()
         self.metrics.sessions.set_function(lambda: self.line.inside)
@@ -50,6 +58,11 @@ class House:
     @property
     def frames_a_step(self) -> int:
         return self.plan.chunks.size * self.pipe.codec.temporal_stride
+
+    @staticmethod
+    async def aside(pool: ThreadPoolExecutor, what: Callable[[], Result]) -> Result:
+        """Run `what` in one of the pools; if the caller is cancelled before it began, it never does."""
+        return await asyncio.get_running_loop().run_in_executor(pool, what)
 
     async def work(self, what: Callable[[], Result], started: Callable[[Job], None]) -> Result:
         """Run `what` on the model's thread. If the caller is cancelled, so is the work, and this ends with it.
@@ -86,5 +99,7 @@ class House:
         self.worker.submit(step).done.result()
 
     def close(self) -> None:
-        """End the thread; nothing can be asked for after this."""
+        """End the threads; nothing can be asked for after this."""
         self.worker.close()
+        for pool in (self.door, self.kitchen, self.parcels):
+            pool.shutdown(cancel_futures=True)
