@@ -37,7 +37,8 @@ from sana_wm.serving.limits import Limits  # noqa: E402
 from sana_wm.serving.run import address, listen, make_server  # noqa: E402
 
 __all__ = [
-    "FILES", "PAGE", "ConnectionClosed", "Guest", "InvalidStatus", "Place", "Serve", "encoded", "live_pipe", "same_origin",
+    "FILES", "PAGE", "Batch", "ConnectionClosed", "Guest", "InvalidStatus", "Place", "Serve", "encoded", "live_pipe",
+    "same_origin",
 ]  # fmt: skip
 
 
