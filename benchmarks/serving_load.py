@@ -20,6 +20,7 @@ import os
 import random
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -54,11 +55,11 @@ async def walk(server: Server, ends: float, times: list[float], delays: list[flo
                 delays.append(came - asked)
 
 
-def too_large() -> str:
-    """A picture that is small as a file."""
-    side = random.choice([4096, 20_000])
+@cache
+def large_picture(side: int) -> str:
+    """A picture in base64 that is small as a file."""
     data = io.BytesIO()
-    Image.new("RGB" if side == 4096 else "1", (side, side)).save(data, "PNG")
+    Image.new("L", (side, side)).save(data, "PNG")
     return base64.b64encode(data.getvalue()).decode()
 
 
@@ -82,7 +83,6 @@ async def inside(server: Server, socket: ClientConnection, way: str) -> str:
 
 async def disturb(server: Server, ends: float, counts: Counter[str], frees: list[float]) -> None:
     """A bad guest, again and again, each time in another way."""
-    pictures = [await asyncio.to_thread(too_large) for _ in range(2)]
     while time.monotonic() < ends:
         way = random.choice(["drop", "drop", "garbage", "megabyte", "slow", "silent", "picture", "half"])
         counts[way] += 1
@@ -103,8 +103,8 @@ async def disturb(server: Server, ends: float, counts: Counter[str], frees: list
                 elif way == "silent":
                     await asyncio.sleep(2)
                 elif way == "picture":
-                    picture = {"prompt": "a street", "first_frame": random.choice(pictures)}
-                    await socket.send(json.dumps({"type": "init", **picture}))
+                    picture = large_picture(random.choice([4096, 8192]))
+                    await socket.send(json.dumps({"type": "init", "prompt": "a street", "first_frame": picture}))
                     await hear(socket, "error", "frame_batch", seconds=30)
                 else:
                     name = await inside(server, socket, way)
@@ -122,7 +122,7 @@ def freed(server: Server, name: str) -> float:
         except HTTPError as error:
             if error.code == 404:
                 break
-        time.sleep(0.01)
+        time.sleep(0.05)
     return time.monotonic() - begins
 
 
