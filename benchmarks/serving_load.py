@@ -38,9 +38,8 @@ MARKS = {"chunk_ratio": 1.5, "free_seconds": 1.0, "growth": 0.05}
 second half of the rounds, as a part of what there was."""
 
 
-async def walk(server: Server, ends: float, times: list[float], delays: list[float]) -> None:
+async def walk(socket: ClientConnection, ends: float, times: list[float], delays: list[float]) -> None:
     """A good guest: chunk after chunk; notes the time of each and the delay of the first frame."""
-    socket, _ = await begin(server, "step")
     async with socket:
         number = 0
         while time.monotonic() < ends:
@@ -81,9 +80,9 @@ async def inside(server: Server, socket: ClientConnection, way: str) -> str:
     return name
 
 
-async def disturb(server: Server, ends: float, counts: Counter[str], frees: list[float]) -> None:
-    """A bad guest, again and again, each time in another way."""
-    while time.monotonic() < ends:
+async def disturb(server: Server, counts: Counter[str], frees: list[float]) -> None:
+    """A bad guest, again and again, each time in another way, until it is cancelled."""
+    while True:
         way = random.choice(["drop", "drop", "garbage", "megabyte", "slow", "silent", "picture", "half"])
         counts[way] += 1
         name = None
@@ -132,19 +131,22 @@ def state(server: Server) -> dict[str, float]:
 
 async def phase(server: Server, seconds: float, good: int, bad: int, found: dict[str, Any]) -> None:
     """So many guests for so long; adds what they saw to `found`."""
+    inside = [(await begin(server, "step"))[0] for _ in range(good)]  # before there is a line
     ends = time.monotonic() + seconds
     counts: Counter[str] = found.setdefault("guests", Counter())
     lists = [found.setdefault(name, []) for name in ("times", "delays", "frees", "failed", "states")]
     times, delays, frees, failed, states = lists
-    walkers = [walk(server, ends, times, delays) for _ in range(good)]
-    crowd = [disturb(server, ends, counts, frees) for _ in range(bad)]
     used, chunks, own = server.cpu_seconds, server.metric("sana_wm_chunks_total"), time.process_time()
-    tasks = [asyncio.create_task(one) for one in (*walkers, *crowd)]
-    while not all(task.done() for task in tasks):
-        await asyncio.wait(tasks, timeout=5)
+    walkers = [asyncio.create_task(walk(one, ends, times, delays)) for one in inside]
+    crowd = [asyncio.create_task(disturb(server, counts, frees)) for _ in range(bad)]
+    while not all(task.done() for task in walkers):
+        await asyncio.wait(walkers, timeout=5)
         found["most_mib"] = max(found.get("most_mib", 0), round(server.memory))
-    failed += [repr(task.exception()) for task in tasks if task.exception() is not None]
+    for task in crowd:
+        task.cancel()  # all of them vanish at once
+    await asyncio.wait([*walkers, *crowd])
     over = time.monotonic()
+    failed += [repr(task.exception()) for task in (*walkers, *crowd) if not task.cancelled() and task.exception()]
     while await asyncio.to_thread(server.metric, "sana_wm_connections") > 0 and time.monotonic() < over + 60:
         await asyncio.sleep(0.02)
     found.setdefault("left_seconds", []).append(round(time.monotonic() - over, 3))

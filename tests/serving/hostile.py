@@ -108,7 +108,7 @@ def _turned(random: random.Random) -> bytes:
 
 PICTURES = [
     _saved("PNG"), _saved("PNG", "RGBA"), _saved("PNG", "P"), _saved("PNG", "1"), _saved("JPEG"),
-    _saved("JPEG", "CMYK"), _saved("WEBP"), _saved("GIF", "P"), _saved("TIFF"), _saved("BMP"), _saved("JPEG", progressive=True),
-    _bomb, _turned, lambda random: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    _saved("JPEG", "CMYK"), _saved("WEBP"), _saved("GIF", "P"), _saved("TIFF"), _saved("BMP"),
+    _saved("JPEG", progressive=True), _bomb, _turned, lambda random: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     lambda random: random.randbytes(200),
 ]  # fmt: skip
