@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
 import socket
+import sys
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -292,6 +295,23 @@ def test_a_session_is_free_within_a_second_of_its_end_even_in_the_middle_of_a_ch
     assert b"sana_wm_chunks_cancelled_total 2.0" in place.get("metrics")[1]
 
 
+def test_a_session_is_free_at_once_while_the_model_works_for_another(serve: Serve) -> None:
+    place = slow_place(serve)
+    with place.guest() as other:
+        other.begin()
+        guest = place.guest()
+        guest.begin()
+        other.say("event", camera_actions="w")
+        other.until("chunk_started")
+        guest.say("event", camera_actions="w")
+        guest.until("chunk_started")
+        place.wait(lambda: place.house.worker.waiting == 1, 1)
+        guest.drop()
+        assert place.wait(lambda: place.house.line.inside == 1, 1.0) < 1.0
+        assert place.house.worker.busy  # with the other's chunk still
+        assert place.house.worker.waiting == 0
+
+
 def test_a_cancelled_chunk_leaves_the_world_as_it_was(serve: Serve) -> None:
     place = slow_place(serve)
     with place.guest() as guest:
@@ -360,3 +380,16 @@ def test_random_messages_never_break_the_server(serve: Serve) -> None:
     raw.close()
     assert place.get("health")[0] == 200
     place.wait(lambda: place.house.connections == 0, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_what_guests_bring_and_take_home_waits_for_the_model(serve: Serve) -> None:
+    house = serve().house
+
+    def rank() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    mine = house.worker.submit(rank).done.result()
+    assert mine == rank() == house.kitchen.submit(rank).result()
+    assert house.door.submit(rank).result() > mine
+    assert house.parcels.submit(rank).result() > mine

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -39,9 +41,9 @@ class House:
         self.pipe, self.plan, self.limits, self._token = pipe, plan, limits, token
         self.connections = 0
         self.worker = Worker(pipe)
-        self.door = ThreadPoolExecutor(1, "sana-wm door")
+        self.door = ThreadPoolExecutor(1, "sana-wm door", _step_back)
         self.kitchen = ThreadPoolExecutor(2, "sana-wm kitchen")
-        self.parcels = ThreadPoolExecutor(1, "sana-wm parcels")
+        self.parcels = ThreadPoolExecutor(1, "sana-wm parcels", _step_back)
         self.line = Line(limits.sessions, limits.waiting)
         self.metrics = Metrics()
         self.metrics.sessions.set_function(lambda: self.line.inside)
@@ -78,7 +80,7 @@ class House:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            job.cancel()
+            self.worker.cancel(job)
             while not future.done():  # what it holds is free when this ends, however often it is cancelled
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([future])
@@ -103,3 +105,9 @@ class House:
         self.worker.close()
         for pool in (self.door, self.kitchen, self.parcels):
             pool.shutdown(cancel_futures=True)
+
+
+def _step_back() -> None:
+    """Let the model's threads and the event loop go first, where a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.nice(10)

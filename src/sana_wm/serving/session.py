@@ -171,7 +171,7 @@ class Session:
             return
         left = 0.0 if job.begun is None else job.begun + self._seconds - time.perf_counter()
         if left > SOON_SECONDS and not order.news:
-            job.cancel()
+            self.house.worker.cancel(job)
 
     def _stop_step(self) -> None:
         """What is being made is not wanted any more, nor what was asked for next."""
@@ -182,7 +182,7 @@ class Session:
         self._controls.release()
         self._steps.clear()
         if self._job is not None:
-            self._job.cancel()
+            self.house.worker.cancel(self._job)
 
     async def _walk(self) -> None:
         """Make chunks for as long as they are asked for."""

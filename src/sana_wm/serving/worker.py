@@ -33,7 +33,7 @@ class Job:
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Have it end before its next layer, or never begin."""
+        """Have it end before its next layer."""
         self._cancelled.set()
 
     def check(self) -> None:
@@ -75,6 +75,18 @@ class Worker:
             if waits:
                 job.work = work
         return waits
+
+    def cancel(self, job: Job) -> None:
+        """End a job: at once if it still waits, else before its next layer."""
+        with self._more:
+            waits = job in self._jobs
+            if waits:
+                self._jobs.remove(job)
+            else:
+                job.cancel()
+        if waits:
+            job.work = _nothing
+            job.done.set_exception(CancelledStep())
 
     def close(self) -> None:
         """End what runs and what waits; returns when the thread has ended."""
