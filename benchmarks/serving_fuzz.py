@@ -28,11 +28,12 @@ def main() -> None:
     given = parser.parse_args()
     ends, seed, messages, requests = time.monotonic() + 60 * given.minutes, given.seed, 0, 0
     limits = Limits(**LOOSE | {"picture_side": 4096})
-    with running(live_pipe(), limits) as place, quiet_log() as wrong:
+    pipe, token = live_pipe(), "secret-token"
+    with running(pipe, limits) as place, running(pipe, limits, token) as guarded, quiet_log() as wrong:
         while time.monotonic() < ends and not wrong:
             print(f"seed {seed}", flush=True)
             messages += attack(place, random.Random(seed), guests=10)
-            requests += ask_all(place, seed, examples=10)
+            requests += ask_all(guarded, seed, examples=10, token=token)
             place.wait(lambda: place.house.connections == 0, 5)
             seed += 1
         healthy = place.get("health")[0] == 200
