@@ -44,6 +44,8 @@ class Channel:
         self._taken = asyncio.Event()
         self._allowance = Allowance(limits.messages_a_second)
         self._slow = False
+        connection = socket.scope.get("state", {}).get("connection")
+        self._connection = connection if isinstance(connection, GuestSocket) else None
 
     async def room(self, count: int = 1) -> None:
         """Return when so many messages can be put; they can until the caller next waits for anything."""
@@ -84,13 +86,16 @@ class Channel:
             self._slow = True
             raise Left("slow_reader", 1008) from error
         except (WebSocketDisconnect, RuntimeError, OSError) as error:  # gone in the middle of it
-            raise Left("disconnected") from error
+            raise self._gone() from error
+
+    def _gone(self) -> Left:
+        sent = None if self._connection is None else self._connection.conn.close_sent
+        return Left("too_large" if sent is not None and sent.code == TOO_LARGE else "disconnected")
 
     def begun(self) -> None:
         """After `init`, which may bring a picture, messages are short: larger ones are refused before they are read."""
-        connection = self._socket.scope["state"].get("connection")
-        if isinstance(connection, GuestSocket):
-            connection.bound(self._limits.message_bytes)
+        if self._connection is not None:
+            self._connection.bound(self._limits.message_bytes)
 
     async def receive(self, *, began: bool) -> Message:
         """The next message.
@@ -105,7 +110,7 @@ class Channel:
         except asyncio.TimeoutError as error:
             raise Left("idle" if began else "no_init", 1008) from error
         if raw["type"] != "websocket.receive":
-            raise Left("too_large" if raw.get("code") == TOO_LARGE else "disconnected")
+            raise self._gone()
         found = raw.get("text")
         content = raw.get("bytes") or b"" if found is None else found
         if not self._allowance.take(1 + (len(content) // UNIT if began else 0)):
