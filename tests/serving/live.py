@@ -31,12 +31,15 @@ client = pytest.importorskip("websockets.sync.client", reason=INSTALL)
 from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
 from sana_wm.engine.stream_plan import plan_stream  # noqa: E402
-from sana_wm.serving.app import FILES, PAGE, create_app  # noqa: E402
+from sana_wm.serving.app import FILES, PAGE, create_app, same_origin  # noqa: E402
 from sana_wm.serving.house import House  # noqa: E402
 from sana_wm.serving.limits import Limits  # noqa: E402
 from sana_wm.serving.run import address, listen, make_server  # noqa: E402
 
-__all__ = ["FILES", "PAGE", "ConnectionClosed", "Guest", "InvalidStatus", "Place", "Serve", "encoded", "live_pipe"]
+__all__ = [
+    "FILES", "PAGE", "Batch", "ConnectionClosed", "Guest", "InvalidStatus", "Place", "Serve", "encoded", "live_pipe",
+    "same_origin",
+]  # fmt: skip
 
 
 @dataclass
@@ -136,6 +139,16 @@ class Place:
 
     house: House
     url: str
+    server: Any
+
+    @property
+    def sockets(self) -> int:
+        """Connections that are open, all counted."""
+        return len(self.server.server_state.connections)
+
+    def raw(self) -> socket.socket:
+        """A connection on which nothing has been said."""
+        return socket.create_connection(("127.0.0.1", int(self.url.rsplit(":", 1)[1].strip("/"))), timeout=20)
 
     @property
     def world(self) -> str:
@@ -185,7 +198,7 @@ def running(pipe: SanaWMPipeline, limits: Limits, token: str | None = None, step
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.005)
-        yield Place(house, address(listener))
+        yield Place(house, address(listener), server)
         assert house.worker.alive
     finally:
         server.should_exit = True

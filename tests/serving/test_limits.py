@@ -5,8 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
 import socket
+import sys
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -14,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.serving.live import ConnectionClosed, Guest, InvalidStatus, Place, Serve, encoded, live_pipe
+from tests.serving.live import ConnectionClosed, Guest, InvalidStatus, Place, Serve, encoded, live_pipe, same_origin
 
 HOSTILE: list[tuple[Any, str]] = [
     ("", "not_json"),
@@ -122,13 +125,41 @@ def test_too_many_wrong_messages_and_too_large_ones_end_the_session(serve: Serve
     with place.guest() as guest:
         guest.begin()
         guest.socket.send(json.dumps({"type": "event", "camera_actions": "w" * 10**6}))
-        said, code = guest.end()
-        assert said[-2]["code"] == "too_large"
-        assert code == 1008
+        assert guest.end()[1] == 1009  # it is not even read
+    place.wait(lambda: b'sana_wm_sessions_ended_total{reason="too_large"} 1.0' in place.get("metrics")[1], 2)
     with place.guest() as guest:
         guest.begin()
         with pytest.raises(ConnectionClosed):
             send_and_hear(guest, "x" * 7_000_000)
+
+
+def test_a_large_message_that_is_no_beginning_is_not_heard_twice(serve: Serve) -> None:
+    for large in ("x" * 100_000, json.dumps({"type": "init", "prompt": "x" * 100_000})):
+        with serve().guest() as guest:
+            guest.socket.send(large)
+            said, code = guest.end()
+            assert (said[0]["fatal"], code) == (True, 1008)
+
+
+def test_a_second_costs_a_guest_many_short_messages_or_a_few_long_ones(serve: Serve) -> None:
+    with serve(messages_a_second=50, wrong_messages=1000).guest() as guest:
+        guest.begin(pace="live")
+        with suppress(ConnectionClosed):
+            for _ in range(40):  # 40 short ones would be heard
+                guest.say("event", camera_actions="w" * 60_000)
+        assert guest.end()[0][-2]["code"] == "too_fast"
+
+
+def test_what_a_guest_says_is_not_said_back_at_length(serve: Serve) -> None:
+    long = "x" * 50_000
+    with serve(wrong_messages=100, messages_a_second=1000).guest() as guest:
+        guest.begin()
+        for fields in (
+            {"camera_actions": long}, {"camera_actions": f"{long}-3"}, {"camera_actions": [long]}, {"look": long},
+            {"camera_actions": f"w-{'1' * 50_000}"}, {long: 1}, {"camera_actions": {long: 1}}, {"seq": long},
+        ):  # fmt: skip
+            guest.say("event", **fields)
+            assert len(guest.until("error")["message"]) < 400
 
 
 def test_no_session_hangs_while_it_is_ended(serve: Serve) -> None:
@@ -162,6 +193,21 @@ def test_who_says_nothing_is_let_go(serve: Serve) -> None:
     with serve(session_seconds=0.5).guest() as guest:
         guest.begin()
         assert guest.end()[0][-1]["reason"] == "session_over"
+
+
+def test_who_holds_a_key_or_waits_in_line_says_nothing_and_stays(serve: Serve) -> None:
+    place = serve(idle_seconds=0.5, sessions=1)
+    with place.guest() as first, place.guest() as second:
+        first.begin(pace="live")
+        first.say("event", camera_actions="w")
+        second.say("init", prompt="a street", first_frame=encoded())
+        second.until("queued")
+        for _ in range(3):  # of 1.5 s each
+            first.until("chunk_stats")
+        assert place.house.line.waiting == 1
+        first.say("event", camera_actions="")
+        assert first.end()[0][-1]["reason"] == "idle"
+        second.until("ready")
 
 
 def test_a_world_ends_after_its_chunks(serve: Serve) -> None:
@@ -221,6 +267,11 @@ def test_other_pages_and_other_names_are_refused(serve: Serve) -> None:
     with place.guest(additional_headers={"Origin": place.url.rstrip("/")}) as guest:
         guest.begin()
     assert place.get("health", Host="evil.example")[0] == 400
+    with pytest.raises((InvalidStatus, ConnectionClosed)):
+        place.guest(additional_headers={"Host": "evil.example", "Origin": "http://evil.example"})
+    assert place.get("health", Host="[::1]:7860")[0] == 200
+    assert not same_origin("null", None)
+    assert not same_origin("http://localhost:3000", "localhost:7860")
 
 
 def slow_place(serve: Serve, **limits: Any) -> Place:
@@ -242,6 +293,23 @@ def test_a_session_is_free_within_a_second_of_its_end_even_in_the_middle_of_a_ch
         assert place.house.sessions == {}
         assert place.house.worker.waiting == 0
     assert b"sana_wm_chunks_cancelled_total 2.0" in place.get("metrics")[1]
+
+
+def test_a_session_is_free_at_once_while_the_model_works_for_another(serve: Serve) -> None:
+    place = slow_place(serve)
+    with place.guest() as other:
+        other.begin()
+        guest = place.guest()
+        guest.begin()
+        other.say("event", camera_actions="w")
+        other.until("chunk_started")
+        guest.say("event", camera_actions="w")
+        guest.until("chunk_started")
+        place.wait(lambda: place.house.worker.waiting == 1, 1)
+        guest.drop()
+        assert place.wait(lambda: place.house.line.inside == 1, 1.0) < 1.0
+        assert place.house.worker.busy  # with the other's chunk still
+        assert place.house.worker.waiting == 0
 
 
 def test_a_cancelled_chunk_leaves_the_world_as_it_was(serve: Serve) -> None:
@@ -266,7 +334,8 @@ def test_who_reads_nothing_is_let_go_and_nothing_piles_up(serve: Serve) -> None:
         for number in range(6):
             guest.say("event", camera_actions="w", seq=number)
         place.wait(lambda: place.house.line.inside == 0, 30)
-    assert b'sana_wm_sessions_ended_total{reason="slow_reader"} 1.0' in place.get("metrics")[1]
+        assert b'sana_wm_sessions_ended_total{reason="slow_reader"} 1.0' in place.get("metrics")[1]
+        place.wait(lambda: place.sockets == 0, 5)  # although what it was sent was never taken
 
 
 def test_guests_take_turns(serve: Serve) -> None:
@@ -311,3 +380,16 @@ def test_random_messages_never_break_the_server(serve: Serve) -> None:
     raw.close()
     assert place.get("health")[0] == 200
     place.wait(lambda: place.house.connections == 0, 3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have priorities of their own on Linux only")
+def test_what_guests_bring_and_take_home_waits_for_the_model(serve: Serve) -> None:
+    house = serve().house
+
+    def rank() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    mine = house.worker.submit(rank).done.result()
+    assert mine == rank() == house.kitchen.submit(rank).result()
+    assert house.door.submit(rank).result() > mine
+    assert house.parcels.submit(rank).result() > mine

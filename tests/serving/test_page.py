@@ -238,3 +238,44 @@ def test_what_goes_wrong_is_said_and_one_can_begin_again(
         place.wait(lambda: place.house.line.inside == 0, 2)
         visitor.begin()
         assert visitor.wrong == []
+
+
+def test_nothing_is_held_or_recorded_any_more_in_the_next_world(
+    browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path
+) -> None:
+    with Visitor(browser, serve(pipe=quick)) as visitor:
+        page = visitor.page
+        visitor.begin()
+        assert page.evaluate("document.activeElement.id") == "screen"
+        page.click("#record")
+        page.keyboard.down("w")
+        visitor.chunks(1)
+        page.click("#again")
+        assert page.evaluate("document.querySelector('main').inert")  # the tab key stays in the form
+        assert page.evaluate("document.activeElement.id") == "begin"
+        page.keyboard.up("w")
+        visitor.begin()
+        assert (page.inner_text("#record"), page.get_attribute("#record", "aria-pressed")) == ("Record", "false")
+        page.keyboard.down("a")
+        visitor.chunks(1)
+        page.keyboard.down("Control")
+        page.keyboard.up("a")  # let go while something else is held
+        page.keyboard.up("Control")
+        visitor.rest()
+        steps = steps_of(visitor.download("#walk", tmp_path / "walk.json"))
+        assert set("".join(steps)) & set("awsdjlik") == {"a"}
+        assert visitor.wrong == []
+
+
+def test_what_is_transparent_in_a_picture_is_white(
+    browser: Any, serve: Serve, quick: SanaWMPipeline, tmp_path: Path
+) -> None:
+    Image.new("RGBA", (320, 192), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    with Visitor(browser, serve(pipe=quick)) as visitor:
+        visitor.page.set_input_files("#file", tmp_path / "clear.png")
+        visitor.until("document.querySelector('[value=own]').checked")
+        visitor.page.fill("#prompt", "nothing")
+        visitor.begin()
+        visitor.until("document.querySelectorAll('#chunks li').length == 1")
+        time.sleep(0.3)  # it is drawn a moment later
+        assert visitor.shown().mean() > 250

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import anyio.to_thread
 import numpy as np
-from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response, WebSocket
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import APIKeyQuery, HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -43,6 +44,10 @@ HEADERS = {
 }
 
 
+Place = Annotated[int | None, Query(ge=0)]
+From = Annotated[int, Query(ge=0)]
+
+
 class Health(BaseModel):
     """Whether the server works, and how busy it is."""
 
@@ -71,6 +76,12 @@ class About(BaseModel):
     example_prompt: str
 
 
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    detail: str
+
+
 def create_app(house: House, *, local: bool = True) -> FastAPI:
     """The application around a model; it closes the house when it ends.
 
@@ -92,8 +103,11 @@ def create_app(house: House, *, local: bool = True) -> FastAPI:
     if local:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOCAL_NAMES))
 
-    def guest(token: Annotated[str | None, Query()] = None, authorization: Annotated[str, Header()] = "") -> None:
-        if not house.allows(_bearer(authorization) or token):
+    def guest(
+        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))],
+        token: Annotated[str | None, Depends(APIKeyQuery(name="token", auto_error=False))],
+    ) -> None:
+        if not house.allows(token if bearer is None else bearer.credentials):
             raise HTTPException(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     def session(name: str) -> Session:
@@ -102,6 +116,11 @@ def create_app(house: House, *, local: bool = True) -> FastAPI:
         return house.sessions[name]
 
     only_guests = [Depends(guest)]
+    refused: dict[int | str, dict[str, Any]] = {401: {"model": Problem, "description": "No token, or a wrong one"}}
+    missing = refused | {
+        404: {"model": Problem, "description": "There is no such session or node, or its video is no longer kept"},
+        409: {"model": Problem, "description": "No chunk has been made there yet"},
+    }
 
     @app.middleware("http")
     async def protect(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -123,7 +142,7 @@ def create_app(house: House, *, local: bool = True) -> FastAPI:
             raise HTTPException(404)
         return FileResponse(PAGE / name, media_type=FILES[name])
 
-    @app.get("/health")
+    @app.get("/health", responses={503: {"model": Health, "description": "The model has stopped"}})
     def health(response: Response) -> Health:
         """200 while the model's thread lives, else 503."""
         alive = house.worker.alive
@@ -134,12 +153,15 @@ def create_app(house: House, *, local: bool = True) -> FastAPI:
             places=house.line.places,
         )  # fmt: skip
 
-    @app.get("/metrics", dependencies=only_guests, response_class=Response)
+    @app.get(
+        "/metrics", dependencies=only_guests, response_class=Response,
+        responses=refused | {200: {"content": {"text/plain": {}}}},
+    )  # fmt: skip
     def metrics() -> Response:
         """Counters for Prometheus."""
         return Response(house.metrics.text(), media_type="text/plain; version=0.0.4")
 
-    @app.get("/v1/model", dependencies=only_guests)
+    @app.get("/v1/model", dependencies=only_guests, responses=refused)
     def model() -> About:
         """The model and the limits."""
         settings, limits = house.pipe.settings, house.limits
@@ -150,30 +172,36 @@ def create_app(house: House, *, local: bool = True) -> FastAPI:
             prompt_chars=limits.prompt_chars, example_prompt=load_example().prompt,
         )  # fmt: skip
 
-    @app.get("/v1/example", response_class=Response)
+    @app.get("/v1/example", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
     def example() -> Response:
         """The picture of the example, as JPEG."""
-        picture = np.asarray(read_image(load_example().image))
-        return Response(encode_pictures(picture[None], "jpeg")[0], media_type="image/jpeg")
+        return Response(_example(), media_type="image/jpeg")
 
-    @app.get("/v1/sessions/{name}/video", dependencies=only_guests, response_class=Response)
-    async def video(name: str, node: int | None = None, from_chunk: int = 0, to_chunk: int | None = None) -> Response:
-        """The walk to a node (None: where it is now) as MP4, or its chunks from and to (not included)."""
+    @app.get(
+        "/v1/sessions/{name}/video", dependencies=only_guests, response_class=Response,
+        responses=missing | {200: {"content": {"video/mp4": {}}}},
+    )  # fmt: skip
+    async def video(name: str, node: Place = None, from_chunk: From = 0, to_chunk: Place = None) -> Response:
+        """The walk to a node (none: where it is now) as MP4, or its chunks from and to (not included)."""
         found = session(name)
-        nodes = _clip(found, node, from_chunk, to_chunk)[1]
-        data = await anyio.to_thread.run_sync(join_clip, await found.fragments(nodes))
+        fragments = await found.fragments(_clip(found, node, from_chunk, to_chunk)[1])
+        data = await house.aside(house.parcels, partial(join_clip, fragments))
         return Response(data, media_type="video/mp4", headers=_attachment("walk.mp4"))
 
-    @app.get("/v1/sessions/{name}/walk", dependencies=only_guests, response_class=Response)
-    async def walk(name: str, node: int | None = None, from_chunk: int = 0, to_chunk: int | None = None) -> Response:
+    @app.get(
+        "/v1/sessions/{name}/walk", dependencies=only_guests, response_class=Response,
+        responses=missing | {200: {"content": {"application/json": {}}}},
+    )  # fmt: skip
+    async def walk(name: str, node: Place = None, from_chunk: From = 0, to_chunk: Place = None) -> Response:
         """The same as JSON from which `sana-wm play --replay` makes the same frames again."""
         found = session(name)
         path, clip = _clip(found, node, from_chunk, to_chunk)
         assert found.beginning is not None
         first = clip[0].chunk - 1
         steps = [one.step for one in path if one.step is not None]
-        content = describe_walk(house.pipe, found.beginning, house.plan, steps, (first, first + len(clip)))
-        return Response(json.dumps(content, indent=1), media_type="application/json", headers=_attachment("walk.json"))
+        what = house.pipe, found.beginning, house.plan, steps, (first, first + len(clip))
+        text = await house.aside(house.parcels, lambda: json.dumps(describe_walk(*what), indent=1))
+        return Response(text, media_type="application/json", headers=_attachment("walk.json"))
 
     @app.websocket("/v1/world")
     async def world(socket: WebSocket, token: str | None = None) -> None:
@@ -200,6 +228,12 @@ def create_app(house: House, *, local: bool = True) -> FastAPI:
     return app
 
 
+@cache
+def _example() -> bytes:
+    picture = np.asarray(read_image(load_example().image))
+    return encode_pictures(picture[None], "jpeg")[0]
+
+
 def _clip(session: Session, node: int | None, first: int, last: int | None) -> tuple[list[Node], list[Node]]:
     """The nodes from the beginning to `node` or to chunk `last`, and those of them from chunk `first` on."""
     tree = session.tree
@@ -218,7 +252,7 @@ def same_origin(origin: str | None, host: str | None) -> bool:
     if origin is None:
         return True
     try:
-        return urlsplit(origin).netloc.lower() == (host or "").lower()
+        return bool(host) and urlsplit(origin).netloc.lower() == str(host).lower()
     except ValueError:
         return False
 

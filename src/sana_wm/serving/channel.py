@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import anyio
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from sana_wm.serving.limits import Limits
+from sana_wm.serving.limits import Allowance, Limits
 from sana_wm.serving.messages import Message, ProtocolError, read_message
+from sana_wm.serving.sockets import GuestSocket
 
 QUEUE = 4
 """Messages that wait to be sent: two chunks and what is said about them. A session goes no further before its guest
 has taken them, so a slow reader slows down nobody but himself, and nothing piles up."""
-BURST = 4
+UNIT = 4096
+"""Characters of a message that count as one more message."""
+TOO_LARGE = 1009
+"""Code with which a socket is closed whose guest sends too large a message."""
 
 
 class Left(Exception):
@@ -29,22 +32,40 @@ class Left(Exception):
 
 
 class Channel:
-    """Messages from and to one guest."""
+    """Messages from and to one guest.
+
+    What is said is often a state, which may change while one waits to say it. So wait for room first, then look at the
+    state and :meth:`put` what it is: messages come to the guest in the order in which things happened.
+    """
 
     def __init__(self, socket: WebSocket, limits: Limits) -> None:
         self._socket, self._limits = socket, limits
         self._out: asyncio.Queue[str | bytes] = asyncio.Queue(QUEUE)
-        self._allowance, self._since = BURST * limits.messages_a_second, time.monotonic()
+        self._taken = asyncio.Event()
+        self._allowance = Allowance(limits.messages_a_second)
         self._slow = False
+        connection = socket.scope.get("state", {}).get("connection")
+        self._connection = connection if isinstance(connection, GuestSocket) else None
 
-    async def say(self, kind: str, **fields: Any) -> None:
-        """Queue a message; waits while the queue is full."""
-        await self._out.put(json.dumps({"type": kind, **fields}, allow_nan=False))
+    async def room(self, count: int = 1) -> None:
+        """Return when so many messages can be put; they can until the caller next waits for anything."""
+        while self._out.qsize() > QUEUE - count:
+            self._taken.clear()
+            await self._taken.wait()
 
-    async def show(self, head: dict[str, Any], parts: Sequence[bytes]) -> None:
+    def put(self, kind: str, **fields: Any) -> None:
+        """Queue a message, for which there is room."""
+        self._out.put_nowait(json.dumps({"type": kind, **fields}, allow_nan=False))
+
+    def show(self, head: dict[str, Any], parts: Sequence[bytes]) -> None:
         """Queue a binary message: four bytes of length (big endian), so much JSON, then the parts."""
         text = json.dumps({**head, "sizes": [len(part) for part in parts]}, allow_nan=False).encode()
-        await self._out.put(b"".join([len(text).to_bytes(4, "big"), text, *parts]))
+        self._out.put_nowait(b"".join([len(text).to_bytes(4, "big"), text, *parts]))
+
+    async def say(self, kind: str, **fields: Any) -> None:
+        """Queue a message when there is room for it."""
+        await self.room()
+        self.put(kind, **fields)
 
     async def send(self) -> None:
         """Send what is queued, for ever.
@@ -54,6 +75,7 @@ class Channel:
         """
         while True:
             message = await self._out.get()
+            self._taken.set()
             await self.send_now(message)
 
     async def send_now(self, message: str | bytes) -> None:
@@ -69,7 +91,16 @@ class Channel:
             self._slow = True
             raise Left("slow_reader", 1008) from error
         except (WebSocketDisconnect, RuntimeError, OSError) as error:  # gone in the middle of it
-            raise Left("disconnected") from error
+            raise self._gone() from error
+
+    def _gone(self) -> Left:
+        sent = None if self._connection is None else self._connection.conn.close_sent
+        return Left("too_large" if sent is not None and sent.code == TOO_LARGE else "disconnected")
+
+    def begun(self) -> None:
+        """After `init`, which may bring a picture, messages are short: larger ones are refused before they are read."""
+        if self._connection is not None:
+            self._connection.bound(self._limits.message_bytes)
 
     async def receive(self, *, began: bool) -> Message:
         """The next message.
@@ -84,19 +115,19 @@ class Channel:
         except asyncio.TimeoutError as error:
             raise Left("idle" if began else "no_init", 1008) from error
         if raw["type"] != "websocket.receive":
-            raise Left("disconnected")
-        self._count()
+            raise self._gone()
         found = raw.get("text")
-        return read_message(raw.get("bytes") or b"" if found is None else found, self._limits, began=began)
-
-    def _count(self) -> None:
-        """Refuse more messages than the rate allows."""
-        now, rate = time.monotonic(), self._limits.messages_a_second
-        self._allowance = min(BURST * rate, self._allowance + (now - self._since) * rate) - 1
-        self._since = now
-        if self._allowance < 0:
+        content = raw.get("bytes") or b"" if found is None else found
+        if not self._allowance.take(1 + (len(content) // UNIT if began else 0)):
+            rate = self._limits.messages_a_second
             said = f"messages come faster than {rate:g} a second; send keys only when they change."
             raise ProtocolError("too_fast", said, fatal=True)
+        try:
+            return read_message(content, self._limits, began=began)
+        except ProtocolError as error:
+            if len(content) > self._limits.message_bytes:  # it costs too much to hear such a one twice
+                raise ProtocolError(error.code, str(error), fatal=True) from error
+            raise
 
     async def close(self, left: Left, error: ProtocolError | None = None) -> None:
         """Say goodbye, if there is still somebody, and hang up; takes a second at most."""

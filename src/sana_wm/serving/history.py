@@ -1,7 +1,8 @@
-"""Everywhere a live world has been: a tree of chunks, of which the latest states are kept to go back to."""
+"""Everywhere a live world has been: a tree of chunks, of which the latest states and videos are kept."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from sana_wm.serving.walk import Step
 
 @dataclass
 class Node:
-    """The world after a chunk. `world` is None once it is let go of; `fragment` comes a moment after the chunk."""
+    """The world after a chunk. `world` is None once it is let go of; `fragment`, the video of the chunk, comes a moment
+    after it, and is let go of much later."""
 
     number: int
     parent: int | None
@@ -31,6 +33,8 @@ class PathTree:
         self._limits = limits
         self._nodes = {0: Node(0, None, 0, None, world)}
         self.current = self._nodes[0]
+        self._filmed: deque[Node] = deque()
+        self._video_bytes = 0
 
     def __len__(self) -> int:
         """Chunks made on all branches."""
@@ -46,6 +50,16 @@ class PathTree:
         for node in kept[: max(0, len(kept) - most)]:
             node.world = None  # not closed: a step may be running from it
         return self.current
+
+    def film(self, node: Node, fragment: Fragment) -> None:
+        """Keep the video of a chunk; the oldest ones are let go of."""
+        node.fragment = fragment
+        self._filmed.append(node)
+        self._video_bytes += len(fragment.content)
+        while self._video_bytes > self._limits.video_bytes and len(self._filmed) > 1:
+            old = self._filmed.popleft()
+            self._video_bytes -= 0 if old.fragment is None else len(old.fragment.content)
+            old.fragment = None
 
     def go(self, number: int) -> Node:
         """Make another node the current one.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
@@ -27,13 +30,20 @@ Result = TypeVar("Result")
 
 
 class House:
-    """One model, one thread that runs it, and the sessions by their secret names."""
+    """One model, one thread that runs it, and the sessions by their secret names.
+
+    `door` unpacks what guests bring, one thing at a time, so that large pictures wait for each other and not those
+    inside for them; `kitchen` encodes what they are given; `parcels` joins what they take home.
+    """
 
     def __init__(self, pipe: SanaWMPipeline, plan: StreamSettings, limits: Limits, token: str | None = None) -> None:
         pipe.codec.check_streams()
         self.pipe, self.plan, self.limits, self._token = pipe, plan, limits, token
         self.connections = 0
         self.worker = Worker(pipe)
+        self.door = ThreadPoolExecutor(1, "sana-wm door", _step_back)
+        self.kitchen = ThreadPoolExecutor(2, "sana-wm kitchen")
+        self.parcels = ThreadPoolExecutor(1, "sana-wm parcels", _step_back)
         self.line = Line(limits.sessions, limits.waiting)
         self.metrics = Metrics()
         self.metrics.sessions.set_function(lambda: self.line.inside)
@@ -51,6 +61,11 @@ class House:
     def frames_a_step(self) -> int:
         return self.plan.chunks.size * self.pipe.codec.temporal_stride
 
+    @staticmethod
+    async def aside(pool: ThreadPoolExecutor, what: Callable[[], Result]) -> Result:
+        """Run `what` in one of the pools; if the caller is cancelled before it began, it never does."""
+        return await asyncio.get_running_loop().run_in_executor(pool, what)
+
     async def work(self, what: Callable[[], Result], started: Callable[[Job], None]) -> Result:
         """Run `what` on the model's thread. If the caller is cancelled, so is the work, and this ends with it.
 
@@ -65,7 +80,7 @@ class House:
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
-            job.cancel()
+            self.worker.cancel(job)
             while not future.done():  # what it holds is free when this ends, however often it is cancelled
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([future])
@@ -86,5 +101,13 @@ class House:
         self.worker.submit(step).done.result()
 
     def close(self) -> None:
-        """End the thread; nothing can be asked for after this."""
+        """End the threads; nothing can be asked for after this."""
         self.worker.close()
+        for pool in (self.door, self.kitchen, self.parcels):
+            pool.shutdown(cancel_futures=True)
+
+
+def _step_back() -> None:
+    """Let the model's threads and the event loop go first, where a thread has a priority of its own."""
+    if sys.platform == "linux":
+        os.nice(10)

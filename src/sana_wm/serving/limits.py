@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 
 from sana_wm.errors import InputError
+
+BURST_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -16,10 +19,10 @@ class Limits:
         init_seconds: from connecting to `init`. idle_seconds: without a message. session_seconds: of a whole session.
         send_seconds: for a guest to take one message; who is slower is let go.
         chunks: of one world, on all its branches. kept_chunks: the states that rewinding can go back to, besides the
-            beginning; `kept_bytes`: their size together.
+            beginning; `kept_bytes`: their size together. video_bytes: of the chunks that can be downloaded.
         message_bytes: of one message; upload_bytes: of a picture (its base64 is a third longer); picture_side: pixels.
         prompt_chars: of a prompt. wrong_messages: until a session is closed. messages_a_second: the rate that is
-            listened to; bursts may be four times as long.
+            listened to (a long one counts as several); bursts may be four times as long.
     """
 
     sessions: int = 4
@@ -32,6 +35,7 @@ class Limits:
     chunks: int = 400
     kept_chunks: int = 12
     kept_bytes: int = 4 * 2**30
+    video_bytes: int = 2**30
     message_bytes: int = 64 * 2**10
     upload_bytes: int = 4 * 2**20
     picture_side: int = 4096
@@ -50,3 +54,23 @@ class Limits:
     def first_message_bytes(self) -> int:
         """Of `init`, which may bring a picture."""
         return self.upload_bytes * 4 // 3 + self.message_bytes
+
+    @property
+    def sockets(self) -> int:
+        """Of the whole server at a time: those of guests, and requests beside them."""
+        return 2 * self.connections + 64
+
+
+class Allowance:
+    """So much a second, saved up for `BURST_SECONDS`."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._left, self._since = BURST_SECONDS * rate, time.monotonic()
+
+    def take(self, amount: float) -> bool:
+        """Whether it is there; it is taken even if not."""
+        now = time.monotonic()
+        self._left = min(BURST_SECONDS * self.rate, self._left + (now - self._since) * self.rate) - amount
+        self._since = now
+        return self._left >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import groupby
 
 from sana_wm.serving.messages import Event, FrameKeys, Keys
@@ -37,6 +38,12 @@ class Controls:
     def active(self) -> bool:
         """Somebody asks for the camera to move."""
         return bool(self._held or self._tapped or self._frames) or any(self._turns())
+
+    def fork(self) -> Controls:
+        """The same, to go on differently."""
+        other = copy(self)
+        other._look = list(self._look)
+        return other
 
     def release(self) -> None:
         """Forget everything that is held."""

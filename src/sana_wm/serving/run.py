@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 from starlette.applications import Starlette
 
 from sana_wm.errors import InputError
 from sana_wm.serving.limits import Limits
+from sana_wm.serving.sockets import GuestRequests, GuestSocket
 
 GOODBYE_SECONDS = 3
 
@@ -55,7 +57,8 @@ def make_server(app: Starlette, limits: Limits, log_level: str = "warning") -> u
     config = uvicorn.Config(
         app,
         log_level=log_level,
-        ws="websockets-sansio",
+        http=partial(GuestRequests, limits=limits),  # type: ignore[arg-type]
+        ws=GuestSocket,
         ws_max_size=limits.first_message_bytes,
         ws_per_message_deflate=False,  # pictures do not get smaller, and a small message stays small when unpacked
         ws_ping_interval=10.0,

@@ -3,58 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 import numpy as np
 import numpy.typing as npt
-import torch
-from PIL import Image
 from torch import Tensor
 
-from sana_wm.engine.example import load_example
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.growing_mp4 import Fragment, encode_fragment
-from sana_wm.engine.world import World
 from sana_wm.errors import InputError
 from sana_wm.serving.channel import Channel, Left, error_fields
 from sana_wm.serving.clip import encode_pictures
 from sana_wm.serving.history import Node, PathTree
 from sana_wm.serving.house import House
+from sana_wm.serving.making import Made, fit_beginning, make_chunk, pack_frames, top_view
 from sana_wm.serving.messages import Cancel, Event, FrameKeys, Init, Message, Pause, ProtocolError, Rewind
 from sana_wm.serving.moves import Controls, action_string
-from sana_wm.serving.pictures import decode_picture
-from sana_wm.serving.walk import Beginning, Step, chunk_hash
+from sana_wm.serving.walk import Beginning, Step
 from sana_wm.serving.worker import CancelledStep, Job
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 IDLE_CHUNKS = 1
 """Chunks that a live world goes on for when nothing is held: the camera coasts, then it waits."""
 MARGIN_SECONDS = 0.15
 """A live chunk begins so much earlier than it must in order to be there when the one before has been shown."""
+SOON_SECONDS = 0.15
+"""A chunk that is done so soon is waited for when keys change."""
 STEPS_AHEAD = 8
 """Events that a stepped world keeps for later."""
 
 
-@dataclass(frozen=True)
-class Made:
-    """A chunk and how long its parts took."""
+@dataclass
+class Order:
+    """A chunk under way: its keys, what was held just before they were chosen, and whether they are news."""
 
-    frames: npt.NDArray[np.uint8]
-    c2w: Tensor
-    begins: float
-    denoise: float
-    decode: float
+    keys: FrameKeys
+    seq: int
+    controls: Controls
+    news: bool
 
 
 class Session:
-    """See docs/serving.md for what is said. All of it runs on the event loop but for steps and encoding."""
+    """See docs/serving.md for what is said. All of it runs on the event loop but for what `making.py` does."""
 
     def __init__(self, house: House, channel: Channel) -> None:
         self.house, self.channel = house, channel
@@ -65,9 +65,13 @@ class Session:
         self._controls = Controls(0.0)
         self._steps: list[Event] = []
         self._paused = False
+        self._waits = False  # for the guest; else the guest waits for chunks, or in the line
         self._idle = 0  # chunks that are still made although nothing is held
         self._changed = asyncio.Event()
         self._job: Job | None = None
+        self._order: Order | None = None
+        self._last: FrameKeys | None = None  # keys of the chunk before
+        self._seconds = 0.0  # that it took
         self._turns = 0  # counts rewinds, so that a chunk of before is known
         self._shown_until = self._due = 0.0  # when the last chunk has been shown; when the next one is to begin
         self._encoding: asyncio.Task[None] | None = None
@@ -87,7 +91,7 @@ class Session:
             self.house.sessions.pop(self.name, None)
             if self.tree is not None:
                 self.tree.clear()
-            self._init = self.beginning = None
+            self._init = self.beginning = self._job = self._order = None
         await self.channel.close(left, said)
         return left.reason
 
@@ -98,6 +102,9 @@ class Session:
             try:
                 message = await self.channel.receive(began=self._init is not None)
                 await self._obey(message)
+            except Left as left:
+                if left.reason != "idle" or self._waits:
+                    raise
             except ProtocolError as error:
                 self.house.metrics.refused.labels(error.code).inc()
                 wrong += 1
@@ -111,18 +118,21 @@ class Session:
         if isinstance(message, Init):
             self._init = message
             self._controls = Controls(message.rotation_speed_deg)
+            self.channel.begun()
         elif self.tree is None and not isinstance(message, Event | Pause):
             raise ProtocolError("out_of_order", "the world has not begun; wait for ready.")
         elif isinstance(message, Event):
             self._take(message)
         elif isinstance(message, Pause):
+            await self.channel.room()
             self._paused = message.paused
-            await self.channel.say("paused", paused=self._paused)
+            self.channel.put("paused", paused=self._paused)
         elif isinstance(message, Rewind | Cancel):
             assert self.tree is not None
+            await self.channel.room()
             node = self.tree.current if isinstance(message, Cancel) else self.tree.go(message.node)
             self._stop_step()
-            await self._say_where("cancelled" if isinstance(message, Cancel) else "rewound", node)
+            self._put_where("cancelled" if isinstance(message, Cancel) else "rewound", node)
         self._changed.set()
 
     def _take(self, event: Event) -> None:
@@ -134,20 +144,45 @@ class Session:
         if self._init.pace == "live":
             self._controls.take(event)
             self._idle = IDLE_CHUNKS if self._controls.active else self._idle
+            self._reconsider(event)
         elif len(self._steps) >= STEPS_AHEAD:
             raise ProtocolError("too_many", f"{STEPS_AHEAD} events wait already; wait for their chunks.")
         else:
             self._steps.append(event)
+
+    def _reconsider(self, event: Event) -> None:
+        """Make the chunk under way with other keys, if an event has changed them.
+
+        One that has begun is begun anew only if it goes on as the one before and would not be done soon: so a change
+        is seen after the time of one chunk, and whatever comes how fast, every second chunk is finished.
+        """
+        order, job = self._order, self._job
+        if order is None or job is None:
+            return
+        order.controls.take(event)
+        now = order.controls.fork()
+        keys, seq = now.next(self.house.frames_a_step), now.seq
+        if keys == order.keys:
+            return
+        assert self.tree is not None
+        world = self.tree.current.world
+        if world is not None and self.house.worker.change(job, partial(make_chunk, world, keys)):
+            order.keys, order.seq, self._controls = keys, seq, now
+            return
+        left = 0.0 if job.begun is None else job.begun + self._seconds - time.perf_counter()
+        if left > SOON_SECONDS and not order.news:
+            self.house.worker.cancel(job)
 
     def _stop_step(self) -> None:
         """What is being made is not wanted any more, nor what was asked for next."""
         self._turns += 1
         self._idle = 0
         self._shown_until = self._due = 0.0
+        self._last = self._order = None
         self._controls.release()
         self._steps.clear()
         if self._job is not None:
-            self._job.cancel()
+            self.house.worker.cancel(self._job)
 
     async def _walk(self) -> None:
         """Make chunks for as long as they are asked for."""
@@ -158,196 +193,187 @@ class Session:
         try:
             await self._begin(self._init)
             while True:
-                await self._make(await self._next_keys(self._init))
+                await self._wait_for_keys(self._init)
+                made = await self._make(self._init)
+                if made is not None:
+                    await self._deliver(*made)
         finally:
             self.house.line.leave()
 
     async def _begin(self, init: Init) -> None:
         house = self.house
         try:
-            self.beginning = await asyncio.to_thread(_beginning, house, init)
-            world = await house.work(lambda: self._born(), self._started)
+            fitted = await house.aside(house.door, partial(fit_beginning, house.pipe, init, house.limits))
+            self.beginning, picture = fitted
+            world = await self._work(partial(self.beginning.begin, house.pipe, house.plan))
+        except ProtocolError:
+            raise
         except InputError as error:
             raise ProtocolError("wrong_value", f"init: {error}", fatal=True) from error
-        except GenerationError as error:
-            raise ProtocolError("generation_failed", str(error), fatal=True) from error
-        self._init = _without_picture(init)
+        self._init = replace(init, first_frame=None)
+        parts = await house.aside(house.kitchen, partial(encode_pictures, picture, init.encoding))
+        await self.channel.room(2)
         self.tree = PathTree(world, house.limits)
         house.sessions[self.name] = self
         settings = house.pipe.settings
-        await self.channel.say(
+        self.channel.put(
             "ready", session=self.name, width=settings.width, height=settings.height, fps=settings.fps,
             frames_a_chunk=house.frames_a_step, seed=init.seed, max_chunks=init.max_chunks, pace=init.pace,
             encoding=init.encoding, kept=self.tree.kept(),
         )  # fmt: skip
-        picture = await asyncio.to_thread(self._first_picture)
-        await self._show(self.tree.current, picture, world.c2w[None], 0)
+        self._show(self.tree.current, picture, parts, world.c2w[None], 0)
 
-    def _born(self) -> World:
-        assert self.beginning is not None
-        return self.beginning.begin(self.house.pipe, self.house.plan)
-
-    def _first_picture(self) -> npt.NDArray[np.uint8]:
-        assert self.beginning is not None
-        return np.asarray(Image.open(io.BytesIO(self.beginning.picture)))[None]
+    async def _work(self, what: Callable[[], Result]) -> Result:
+        """See :meth:`House.work`; while it goes on, `_job` is what has it done."""
+        try:
+            return await self.house.work(what, self._started)
+        except GenerationError as error:
+            raise ProtocolError("generation_failed", str(error), fatal=True) from error
+        finally:
+            self._job = None  # which holds what was made
 
     def _started(self, job: Job) -> None:
         self._job = job
 
-    async def _next_keys(self, init: Init) -> FrameKeys:
-        """Wait until a chunk is due; returns the keys of its frames, as they are then."""
+    async def _wait_for_keys(self, init: Init) -> None:
+        """Return when a chunk is due, and there is room to say so."""
         told = False
         while True:
-            wanted = bool(self._steps) if init.pace == "step" else self._controls.active or self._idle > 0
-            wait: float | None = None
-            if wanted and not self._paused:
-                wait = self._due - time.monotonic()
-                if wait <= 0:
-                    break
-            elif not told:
-                told = True
-                await self.channel.say("waiting", paused=self._paused)
-                continue
             self._changed.clear()
+            await self.channel.room()
+            wanted = bool(self._steps) if init.pace == "step" else self._controls.active or self._idle > 0
+            self._waits = self._paused or not wanted
+            wait = None if self._waits else self._due - time.monotonic()
+            if wait is not None and wait <= 0:
+                return
+            if wait is None and not told:
+                told = True
+                self.channel.put("waiting", paused=self._paused)
+            if wait is None and await self._remember():
+                continue
             with anyio.move_on_after(wait):
                 await self._changed.wait()
+
+    async def _remember(self) -> bool:
+        """Do what the next chunk would begin with, if the model has nothing else to do; whether it was done."""
+        assert self.tree is not None
+        world = self.tree.current.world
+        if world is None or world.state.finished is None or self.house.worker.busy:
+            return False
+        try:
+            await self._work(world.remember)
+        except CancelledStep:
+            return False
+        return True
+
+    def _choose(self, init: Init) -> Order:
+        """The keys of a chunk that begins now."""
         if init.pace == "step":
             event = self._steps.pop(0)
             self._controls.release()
             self._controls.take(event)
         elif not self._controls.active:
             self._idle -= 1
-        return self._controls.next(self.house.frames_a_step)
+        before = self._controls.fork()
+        keys = self._controls.next(self.house.frames_a_step)
+        return Order(keys, before.seq, before, keys != self._last)
 
-    async def _make(self, keys: FrameKeys) -> None:
+    async def _make(self, init: Init) -> tuple[Order, Made, float] | None:
+        """A chunk and when it was asked for; None if it was cancelled."""
         assert self.tree is not None
-        assert self._init is not None
-        if len(self.tree) >= self._init.max_chunks:
+        if len(self.tree) >= init.max_chunks:
             raise Left("max_chunks")
-        before, turns, seq = self.tree.current, self._turns, self._controls.seq
-        assert before.world is not None
-        world, action = before.world.fork(), action_string(keys)
-        await self.channel.say("chunk_started", parent=before.number, chunk=world.chunk, keys=action, seq=seq)
-        asked = time.perf_counter()
+        parent, turns = self.tree.current, self._turns
+        assert parent.world is not None
+        order = self._order = self._choose(init)
+        self.channel.put(
+            "chunk_started", parent=parent.number, chunk=parent.chunk, keys=action_string(order.keys), seq=order.seq
+        )
+        asked, made = time.perf_counter(), None
         try:
-            made = await self.house.work(lambda: _step(world, keys), self._started)
+            made = await self._work(partial(make_chunk, parent.world, order.keys))
         except asyncio.CancelledError:  # the guest has left
             self.house.metrics.cancelled.inc()
             raise
         except CancelledStep:
+            if turns == self._turns:  # by a change of keys
+                self._controls = order.controls
+        finally:
+            self._order = None
+        if made is None or turns != self._turns:
             self.house.metrics.cancelled.inc()
-            return
-        except GenerationError as error:
-            raise ProtocolError("generation_failed", str(error), fatal=True) from error
-        if turns != self._turns:  # it was done before it could be stopped
-            self.house.metrics.cancelled.inc()
-            return
-        seconds = {"queue": made.begins - asked, "denoise": made.denoise, "decode": made.decode}
-        await self._deliver(world, Step(action, chunk_hash(made.frames)), made, seconds, seq)
+            return None
+        self._seconds = made.denoise + made.decode
+        return order, made, asked
 
-    async def _deliver(self, world: World, step: Step, made: Made, seconds: dict[str, float], seq: int) -> None:
+    async def _deliver(self, order: Order, made: Made, asked: float) -> None:
+        """Give a chunk to the guest, unless he has gone elsewhere meanwhile."""
         assert self.tree is not None
-        frames = made.frames
-        parent = self.tree.current.number
-        node = self.tree.add(world, step)
-        if self._init is not None and self._init.pace == "live":
-            self._shown_until = max(self._shown_until, time.monotonic()) + len(frames) / self.house.pipe.settings.fps
-            self._due = self._shown_until - sum(seconds.values()) - MARGIN_SECONDS
-        metrics = self.house.metrics
-        metrics.chunks.inc()
-        metrics.frames.inc(len(frames))
-        for stage, value in seconds.items():
-            metrics.seconds.labels(stage).observe(value)
-        first = world.num_frames - len(frames)
-        await self._show(node, frames, made.c2w, first, parent=parent, seq=seq, keys=step.keys)
+        assert self._init is not None
+        turns, metrics = self._turns, self.house.metrics
+        packing = partial(pack_frames, made.frames, self._init.encoding)
+        parts, sha256 = await self.house.aside(self.house.kitchen, packing)
         if self._encoding is not None:
             await self._encoding
-        self._encoding = asyncio.create_task(self._encode(node, frames, first, world.chunk - 1))
-        await self.channel.say(
-            "chunk_stats", node=node.number, parent=parent, chunk=world.chunk - 1, keys=step.keys, sha256=step.sha256,
-            seconds={name: round(value, 4) for name, value in seconds.items()}, seq=seq, num_frames=world.num_frames,
-            kept=self.tree.kept(), chunks_left=self._chunks_left(),
+        await self.channel.room(2)
+        if turns != self._turns:
+            metrics.cancelled.inc()
+            return
+        seconds = {"queue": made.begins - asked, "denoise": made.denoise, "decode": made.decode}
+        count, keys, world = len(made.frames), action_string(order.keys), made.world
+        first = world.num_frames - count
+        node = self.tree.add(world, Step(keys, sha256))
+        self._last = order.keys
+        if self._init.pace == "live":
+            self._shown_until = max(self._shown_until, time.monotonic()) + count / self.house.pipe.settings.fps
+            self._due = self._shown_until - sum(seconds.values()) - MARGIN_SECONDS
+        metrics.chunks.inc()
+        metrics.frames.inc(count)
+        for stage, value in seconds.items():
+            metrics.seconds.labels(stage).observe(value)
+        self._show(node, made.frames, parts, made.c2w, first, parent=node.parent, seq=order.seq, keys=keys)
+        self.channel.put(
+            "chunk_stats", node=node.number, parent=node.parent, chunk=node.chunk - 1, keys=keys, sha256=sha256,
+            seconds={name: round(value, 4) for name, value in seconds.items()}, seq=order.seq,
+            num_frames=world.num_frames, kept=self.tree.kept(), chunks_left=self._init.max_chunks - len(self.tree),
         )  # fmt: skip
+        self._encoding = asyncio.create_task(self._film(self.tree, node, made.frames, first))
 
-    def _chunks_left(self) -> int:
-        assert self.tree is not None
-        assert self._init is not None
-        return self._init.max_chunks - len(self.tree)
-
-    async def _show(
-        self, node: Node, frames: npt.NDArray[np.uint8], c2w: Tensor, first: int, **more: Any
+    def _show(
+        self, node: Node, frames: npt.NDArray[np.uint8], parts: list[bytes], c2w: Tensor, first: int, **more: Any
     ) -> None:
         assert self._init is not None
-        encoding = self._init.encoding
-        parts = await asyncio.to_thread(encode_pictures, frames, encoding)
         head = {
             "type": "frame_batch", "node": node.number, "chunk": node.chunk - 1, "first_frame": first,
-            "num_frames": len(frames), "height": frames.shape[1], "width": frames.shape[2], "encoding": encoding,
-            "poses": [[round(value, 4) for value in pose] for pose in top_view(c2w)],
+            "num_frames": len(frames), "height": frames.shape[1], "width": frames.shape[2],
+            "encoding": self._init.encoding, "poses": top_view(c2w),
         }  # fmt: skip
-        await self.channel.show(head | more, parts)
+        self.channel.show(head | more, parts)
 
-    async def _encode(self, node: Node, frames: npt.NDArray[np.uint8], first: int, chunk: int) -> None:
+    async def _film(self, tree: PathTree, node: Node, frames: npt.NDArray[np.uint8], first: int) -> None:
         """What a download needs, while the next chunk is made."""
-        node.fragment = await asyncio.to_thread(encode_fragment, frames, self.house.pipe.settings.fps, first, chunk)
+        encoding = partial(encode_fragment, frames, self.house.pipe.settings.fps, first, node.chunk - 1)
+        tree.film(node, await self.house.aside(self.house.kitchen, encoding))
 
-    async def _say_where(self, kind: str, node: Node) -> None:
+    def _put_where(self, kind: str, node: Node) -> None:
         assert self.tree is not None
         assert node.world is not None
-        pose = [round(value, 4) for value in top_view(node.world.c2w[None])[0]]
+        pose = top_view(node.world.c2w[None])[0]
         path = [0, *(one.number for one in self.tree.path(node.number))]
-        await self.channel.say(kind, node=node.number, pose=pose, path=path, kept=self.tree.kept())
+        self.channel.put(kind, node=node.number, pose=pose, path=path, kept=self.tree.kept())
 
     async def fragments(self, nodes: list[Node]) -> list[Fragment]:
-        """The parts of a video of these nodes."""
+        """The parts of a video of these nodes.
+
+        Raises:
+            ProtocolError: one of them is not kept any more.
+        """
         if self._encoding is not None:
             await asyncio.wait([self._encoding])
-        return [node.fragment for node in nodes if node.fragment is not None]
-
-
-def _step(world: World, keys: FrameKeys) -> Made:
-    """On the model's thread: one step of the engine, and where it led."""
-    begins = time.perf_counter()
-    denoised = begins
-
-    def note(stage: str, done: int, total: int) -> None:
-        nonlocal denoised
-        if stage == "decode" and done == 0:
-            denoised = time.perf_counter()
-
-    motion = world.state.motion.copy()
-    still = [motion.c2w] if world.chunk == 0 else []
-    c2w = torch.stack([*still, *(motion.step(held) for held in keys)])
-    frames = world.step(keys, progress=note)
-    return Made(frames, c2w, begins, denoised - begins, time.perf_counter() - denoised)
-
-
-def top_view(c2w: Tensor) -> list[list[float]]:
-    """Of poses (n,4,4): to the right, ahead, and the heading in radians (0 ahead, growing to the right)."""
-    z = c2w[:, :3, 2]
-    rows = zip(c2w[:, 0, 3], c2w[:, 2, 3], z[:, 0].atan2(z[:, 2]), strict=True)
-    return [[float(x), float(ahead), float(turn)] for x, ahead, turn in rows]
-
-
-def _beginning(house: House, init: Init) -> Beginning:
-    """Decode the picture and fit it to the model; not on the event loop."""
-    fov, intrinsics = init.fov, init.intrinsics
-    if init.first_frame is None:
-        example = load_example()
-        image: Any = example.image
-        prompt = example.prompt if init.prompt is None else init.prompt
-        if fov is None and intrinsics is None:
-            fov, intrinsics = example.fov, example.intrinsics
-    else:
-        image, prompt = decode_picture(init.first_frame, house.limits), init.prompt or ""
-    return Beginning.of(
-        house.pipe, image, prompt, seed=init.seed, fov=fov, intrinsics=intrinsics,
-        translation_speed=init.translation_speed, rotation_speed_deg=init.rotation_speed_deg,
-    )  # fmt: skip
-
-
-def _without_picture(init: Init) -> Init:
-    return replace(init, first_frame=None)
+        found = [node.fragment for node in nodes if node.fragment is not None]
+        if len(found) < len(nodes):
+            raise ProtocolError("gone", "the video of these chunks is no longer kept; ask for later ones.")
+        return found
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

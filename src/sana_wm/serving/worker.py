@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,14 +22,18 @@ class CancelledStep(Exception):
 
 
 class Job:
-    """A piece of work that waits or runs; `done` gets its result, its exception, or :class:`CancelledStep`."""
+    """A piece of work that waits or runs; `done` gets its result, its exception, or :class:`CancelledStep`.
+
+    `begun` is when it began by `time.perf_counter`, None before.
+    """
 
     def __init__(self, work: Callable[[], Any]) -> None:
         self.work, self.done = work, Future[Any]()
+        self.begun: float | None = None
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
-        """Have it end before its next layer, or never begin."""
+        """Have it end before its next layer."""
         self._cancelled.set()
 
     def check(self) -> None:
@@ -63,6 +68,26 @@ class Worker:
             self._more.notify()
         return job
 
+    def change(self, job: Job, work: Callable[[], Any]) -> bool:
+        """Let a job that still waits do this instead, and keep its place; False if it has begun."""
+        with self._more:
+            waits = job in self._jobs
+            if waits:
+                job.work = work
+        return waits
+
+    def cancel(self, job: Job) -> None:
+        """End a job: at once if it still waits, else before its next layer."""
+        with self._more:
+            waits = job in self._jobs
+            if waits:
+                self._jobs.remove(job)
+            else:
+                job.cancel()
+        if waits:
+            job.work = _nothing
+            job.done.set_exception(CancelledStep())
+
     def close(self) -> None:
         """End what runs and what waits; returns when the thread has ended."""
         with self._more:
@@ -80,6 +105,10 @@ class Worker:
         return len(self._jobs)
 
     @property
+    def busy(self) -> bool:
+        return self._running is not None or bool(self._jobs)
+
+    @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 
@@ -91,6 +120,7 @@ class Worker:
                 if not self._jobs:
                     return
                 job = self._running = self._jobs.popleft()
+                job.begun = time.perf_counter()
             try:
                 job.check()
                 job.done.set_result(job.work())

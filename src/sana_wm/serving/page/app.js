@@ -6,6 +6,7 @@ import { PathMap } from "./map.js";
 import { Screen } from "./screen.js";
 
 const $ = (id) => document.getElementById(id);
+const THUMB = [96, 58];
 const LARGEST = 1600; // pixels of the longer side of a picture that is sent
 const map = new PathMap($("map"));
 const screen = new Screen($("screen"), shown);
@@ -56,11 +57,10 @@ const LISTEN = {
     screen.clear();
     screen.size(message.width, message.height, message.fps);
     map.clear();
-    Object.assign($("begin"), { disabled: false, textContent: "Begin" });
-    document.body.dataset.state = "walk";
+    face("walk");
     for (const id of ["numbers", "bar", "past"]) $(id).hidden = false;
     for (const id of ["fps", "latency", "delay"]) $(id).textContent = "–";
-    press("record", false);
+    taping();
     press("pause", false);
     controls.live = true;
     hint("Press W, or use the sticks");
@@ -69,17 +69,17 @@ const LISTEN = {
   },
 
   async frame_batch(batch) {
-    batch.epoch = world.epoch;
-    const { node, parent, num_frames } = batch;
+    const { node, parent } = batch;
     if (node) {
       map.add(node, parent, batch.poses);
       world.path = [...world.path.slice(0, world.path.indexOf(parent) + 1), node];
-      world.nodes.set(node, { parent, num_frames });
+      world.nodes.set(node, { parent });
     }
-    const last = await createImageBitmap(batch.pictures.at(-1));
-    if (world?.nodes.has(node)) world.nodes.get(node).thumb = last;
+    screen.add(batch);
+    const found = world.nodes.get(node);
+    found.last = batch.pictures.at(-1); // to show when one goes back to it
+    found.thumb = await createImageBitmap(found.last, { resizeWidth: THUMB[0], resizeHeight: THUMB[1] });
     list();
-    await screen.add(batch);
   },
 
   chunk_started({ chunk }) {
@@ -95,7 +95,7 @@ const LISTEN = {
     screen.took((performance.now() - world.began) / 1000);
     world.began = null;
     $("latency").textContent = seconds(whole);
-    world.keeps = new Set(message.kept);
+    keep(message.kept);
     world.tape?.push(message.node);
     list();
   },
@@ -111,16 +111,13 @@ const LISTEN = {
     screen.making = false;
     world.began = null;
     world.path = message.path;
-    world.keeps = new Set(message.kept);
+    keep(message.kept);
     if (world.tape) world.tape = world.tape.filter((node) => world.path.includes(node));
-    const { thumb } = world.nodes.get(message.node);
-    if (thumb) screen.brush.drawImage(thumb, 0, 0, screen.canvas.width, screen.canvas.height);
+    const { last } = world.nodes.get(message.node);
+    if (last) screen.still(last);
     map.go(world.path, message.pose);
-    controls.release();
     list();
   },
-
-  cancelled(message) { LISTEN.rewound(message); },
 
   paused({ paused }) { press("pause", paused); if (!paused) hint(""); },
 
@@ -139,15 +136,36 @@ const ENDS = {
 
 function hear(message) { LISTEN[message.type]?.(message); }
 
+// The form, or the world; who cannot see it is not led to the other one.
+function face(state) {
+  document.body.dataset.state = state;
+  document.querySelector("main").inert = state === "start";
+  Object.assign($("begin"), { disabled: false, textContent: "Begin" });
+}
+
 function stop(text) {
   link?.close();
+  controls.release();
   controls.live = false;
+  screen.clear();
   screen.making = false;
   world = null;
-  Object.assign($("begin"), { disabled: false, textContent: "Begin" });
+  face("start");
   $("wrong").textContent = text;
-  document.body.dataset.state = "start";
   for (const id of ["bar", "past"]) $(id).hidden = true;
+  $("begin").focus();
+}
+
+// Which states the server still has; the pictures of others are never shown again.
+function keep(nodes) {
+  world.keeps = new Set(nodes);
+  for (const [node, found] of world.nodes) if (!world.keeps.has(node)) found.last = null;
+}
+
+function go(node) {
+  controls.release();
+  link.say("rewind", { node });
+  $("screen").focus();
 }
 
 function shown(batch, index, now) {
@@ -173,7 +191,7 @@ function list() {
     button.classList.toggle("taped", [...world.tapes.values(), world.tape ?? []].some((tape) => tape.includes(node)));
     button.setAttribute("aria-current", node === current);
     const { thumb } = world.nodes.get(node);
-    if (thumb && !item.drawn) { button.firstChild.getContext("2d").drawImage(thumb, 0, 0, 96, 58); item.drawn = true; }
+    if (thumb && !item.drawn) { button.firstChild.getContext("2d").drawImage(thumb, 0, 0); item.drawn = true; }
     return item;
   });
   const same = items.length === $("chunks").children.length && items.every((item, index) => item === $("chunks").children[index]);
@@ -189,7 +207,7 @@ function list() {
     button.title = `Branch ${button.textContent}`;
     button.disabled = !world.keeps.has(node);
     button.setAttribute("aria-pressed", world.path.includes(node));
-    button.onclick = () => link.say("rewind", { node });
+    button.onclick = () => go(node);
     return button;
   })));
   $("video").disabled = $("walk").disabled = world.path.length < 2;
@@ -199,12 +217,12 @@ function chip(node, place) {
   const item = document.createElement("li");
   item.dataset.node = node;
   const button = document.createElement("button");
-  const canvas = Object.assign(document.createElement("canvas"), { width: 96, height: 58 });
+  const canvas = Object.assign(document.createElement("canvas"), { width: THUMB[0], height: THUMB[1] });
   const label = document.createElement("span");
   label.textContent = place ? `${(place * world.frames_a_chunk / world.fps).toFixed(1)} s` : "start";
   button.setAttribute("aria-label", place ? `Go back to the end of chunk ${place}` : "Go back to the beginning");
   button.append(canvas, label);
-  button.onclick = () => { link.say("rewind", { node }); $("screen").focus(); };
+  button.onclick = () => go(node);
   item.append(button);
   return item;
 }
@@ -220,9 +238,13 @@ function record() {
     world.tape = [];
     hint("Recording from the next chunk on");
   }
+  taping();
+  list();
+}
+
+function taping() {
   press("record", Boolean(world.tape));
   $("record").lastChild.textContent = world.tape ? "Stop" : "Record";
-  list();
 }
 
 // What was recorded last, as far as it lies on this path; else the whole path.
@@ -235,10 +257,15 @@ function clip() {
 }
 
 async function download(kind, name) {
-  const answer = await fetch(address(`v1/sessions/${world.session}/${kind}`, clip()));
-  if (!answer.ok) { hint((await answer.json()).detail ?? "The download failed"); return; }
   const anchor = document.createElement("a");
-  anchor.href = URL.createObjectURL(await answer.blob());
+  try {
+    const answer = await fetch(address(`v1/sessions/${world.session}/${kind}`, clip()));
+    if (!answer.ok) { hint((await answer.json()).detail); return; }
+    anchor.href = URL.createObjectURL(await answer.blob());
+  } catch {
+    hint("The download failed");
+    return;
+  }
   anchor.download = name;
   anchor.click();
   setTimeout(() => URL.revokeObjectURL(anchor.href), 60000);
@@ -250,7 +277,11 @@ async function choose(file) {
     const found = await createImageBitmap(file);
     const scale = Math.min(1, LARGEST / Math.max(found.width, found.height));
     const canvas = Object.assign(document.createElement("canvas"), { width: Math.round(found.width * scale), height: Math.round(found.height * scale) });
-    canvas.getContext("2d").drawImage(found, 0, 0, canvas.width, canvas.height);
+    const brush = canvas.getContext("2d");
+    brush.fillStyle = "#fff"; // behind what is transparent, as the server does
+    brush.fillRect(0, 0, canvas.width, canvas.height);
+    brush.drawImage(found, 0, 0, canvas.width, canvas.height);
+    found.close();
     picture = canvas.toDataURL("image/jpeg", 0.94).split(",")[1];
     $("own").src = `data:image/jpeg;base64,${picture}`;
     $("own").hidden = false;
@@ -299,4 +330,5 @@ fetch(address("v1/model")).then(async (answer) => {
   $("fov").placeholder = "auto";
   screen.size(about.width, about.height, about.fps);
   if ($("example").complete) $("example").onload();
-});
+}).catch(() => { $("wrong").textContent = "The server cannot be reached."; });
+face("start");

@@ -38,12 +38,13 @@ export class Controls {
 
   key(event, down) {
     const key = ALIAS[event.key] ?? event.key.toLowerCase();
-    if (!this.live || key.length > 1 || !"wasdijkl".includes(key)) return;
+    if (!down && this.keyboard.delete(key)) this.tell(); // whatever else is held or has happened meanwhile
+    if (!down || !this.live || key.length > 1 || !"wasdijkl".includes(key)) return;
     if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName)) return;
     if (event.target.closest?.("#chunks") && event.key in ALIAS) return;
     event.preventDefault();
     if (event.repeat) return;
-    if (down) this.keyboard.add(key); else this.keyboard.delete(key);
+    this.keyboard.add(key);
     this.tell();
   }
 
@@ -65,7 +66,7 @@ export class Controls {
     const leave = () => { knob.style.transform = ""; this.sticks[name] = new Set(); this.tell(); };
     place.addEventListener("pointerdown", (event) => { place.setPointerCapture(event.pointerId); turn(event); });
     place.addEventListener("pointermove", (event) => place.hasPointerCapture(event.pointerId) && turn(event));
-    for (const end of ["pointerup", "pointercancel"]) place.addEventListener(end, leave);
+    place.addEventListener("lostpointercapture", leave);
   }
 
   drag(screen) {
@@ -82,6 +83,6 @@ export class Controls {
       last = [event.clientX, event.clientY];
       timer ||= setTimeout(send, 50);
     });
-    for (const end of ["pointerup", "pointercancel"]) screen.addEventListener(end, () => { last = null; });
+    screen.addEventListener("lostpointercapture", () => { last = null; });
   }
 }

@@ -7,9 +7,22 @@ export class PathMap {
     this.clear();
   }
 
-  clear() { this.nodes = new Map(); this.path = [0]; this.here = [0, 0, 0]; this.draw(); }
+  clear() {
+    this.nodes = new Map();
+    this.path = [0];
+    this.here = [0, 0, 0];
+    this.box = [0, 0, 0, 0]; // left, right, near, far
+    this.draw();
+  }
 
-  add(node, parent, poses) { this.nodes.set(node, { parent, poses }); }
+  // Every fourth pose is enough for a line of this size.
+  add(node, parent, poses) {
+    this.nodes.set(node, { parent, poses: poses.filter((_, index) => index % 4 === 0 || index === poses.length - 1) });
+    for (const [x, z] of poses) {
+      const [left, right, near, far] = this.box;
+      this.box = [Math.min(left, x), Math.max(right, x), Math.min(near, z), Math.max(far, z)];
+    }
+  }
 
   go(path, pose) { this.path = path; this.here = pose; this.draw(); }
 
@@ -17,9 +30,7 @@ export class PathMap {
 
   draw() {
     const { brush: b, canvas: { width, height } } = this;
-    const every = [...this.nodes.values()].flatMap((node) => node.poses).concat([[0, 0], this.here]);
-    const [xs, zs] = [every.map((pose) => pose[0]), every.map((pose) => pose[1])];
-    const [left, right, near, far] = [Math.min(...xs), Math.max(...xs), Math.min(...zs), Math.max(...zs)];
+    const [left, right, near, far] = this.box;
     const scale = 0.68 * width / Math.max(right - left, far - near, 1.5);
     const at = ([x, z]) => [width / 2 + scale * (x - (left + right) / 2), height / 2 - scale * (z - (near + far) / 2)];
     b.clearRect(0, 0, width, height);

@@ -14,6 +14,7 @@ export class Screen {
     this.making = false;
     this.next = 0;
     this.clock = 0;
+    this.adding = Promise.resolve();
     const tick = (now) => { this.tick(now); requestAnimationFrame(tick); };
     requestAnimationFrame(tick);
   }
@@ -24,16 +25,31 @@ export class Screen {
     this.fps = fps;
   }
 
-  clear() { this.frames = []; this.clock += 1; }
+  clear() {
+    for (const { picture } of this.frames) picture.close();
+    this.frames = [];
+    this.clock += 1;
+  }
+
+  // One picture instead of all that wait.
+  async still(data) {
+    const clock = this.clock;
+    const picture = await createImageBitmap(data);
+    if (clock === this.clock && !this.frames.length) this.brush.drawImage(picture, 0, 0, this.canvas.width, this.canvas.height);
+    picture.close();
+  }
 
   took(seconds) { this.every = this.every ? 0.6 * this.every + 0.4 * seconds : seconds; }
 
-  async add(batch) {
+  // Batch after batch, however long their pictures take, and none after `clear`.
+  add(batch) {
     const clock = this.clock;
-    const pictures = await Promise.all(batch.pictures.map((part) => createImageBitmap(part)));
-    if (clock !== this.clock) return null;
-    this.frames.push(...pictures.map((picture, index) => ({ picture, batch, index })));
-    return pictures;
+    const unpacked = Promise.all(batch.pictures.map((part) => createImageBitmap(part)));
+    this.adding = this.adding.then(async () => {
+      for (const [index, picture] of (await unpacked).entries()) {
+        if (clock === this.clock) this.frames.push({ picture, batch, index }); else picture.close();
+      }
+    });
   }
 
   // Seconds a frame stays: as long as it lasts, or longer if the next chunk would else come too late.
