@@ -138,10 +138,8 @@ def test_what_is_bounded_stays_bounded(door: Doorway) -> None:
         send_and_hear(guest, "x" * 7_000_000)
     with door.begin()[0] as guest:
         guest.socket.send(json.dumps({"type": "event", "camera_actions": "w" * 10**6}))
-        said, code = guest.end()
-        assert [one.get("code") for one in said[-2:]] == ["too_large", None]
-        assert said[-1]["type"] == "closed"
-        assert code == 1008
+        _, code = guest.end()
+        assert code == 1009  # before it is read
     raw = socket.create_connection(("127.0.0.1", int(door.url.rsplit(":", 1)[1].strip("/"))))
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with door.begin(sock=raw)[0] as guest:  # who reads nothing
