@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sana_wm.checkpoints.save import save_pretrained
 from sana_wm.engine.pipeline import SanaWMPipeline
+from sana_wm.models.config import StreamSettings
 from tests.cli.conftest import Run
-from tests.engine.tiny import picture
+from tests.engine.tiny import SETTINGS, picture, tiny_components
 
 ENDINGS = [".json", ".mp4", "_path.png", "_sheet.png"]
 
@@ -263,3 +266,16 @@ def test_two_runs_do_not_write_into_one_folder(run: Run, flags: list[object], im
     assert result.code == 2
     assert "another run" in result.err
     assert run(*command).code == 0
+
+
+def test_a_model_that_streams_does_jobs_as_well(run: Run, image: Path, tmp_path: Path) -> None:
+    stream = StreamSettings(timesteps=(1000.0, 500.0, 0.0))
+    model = tmp_path / "streams"
+    save_pretrained(model, tiny_components(replace(SETTINGS, stream=stream)))
+    jobs = write_jobs(image.parent, {"image": "street.png", "action": "w-24", "name": "a"})
+    flags = ["generate", "--model", model, "--device", "cpu", "--fov", 70, "--num_frames", 25, "--prompt", "a street"]
+    many = run(*flags, "--output_dir", tmp_path / "many", "--jobs", jobs)
+    assert many.code == 0, many.err
+    alone = run(*flags, "--output_dir", tmp_path / "one", "--image", image, "--action", "w-24", "--name", "a")
+    assert alone.code == 0, alone.err
+    assert sha(tmp_path / "many", "a") == sha(tmp_path / "one", "a")

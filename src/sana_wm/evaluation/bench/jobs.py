@@ -68,7 +68,8 @@ def _do(tools: Tools, job: Job, report: Report) -> Done:
 
     def progress(stage: str, done: int, total: int) -> None:
         share = done / total
-        report({"encode": 0.0, "denoise": DENOISED * share}.get(stage, DENOISED + (DECODED - DENOISED) * share))
+        parts = {"encode": 0.0, "denoise": DENOISED * share, "stream": DECODED * share}
+        report(parts.get(stage, DENOISED + (DECODED - DENOISED) * share))
 
     if job.kind == "make":
         assert plan.generation is not None

@@ -30,8 +30,10 @@ MARK = "job-"
 Report = Callable[[float], None]
 """Gets the share of the job at hand that is done. Whatever it raises ends the job."""
 
-SHARES = {"encode": (0.0, 0.0), "denoise": (0.0, 0.7), "decode": (0.7, 0.2), "write": (0.9, 0.1)}
-"""Where each stage begins, and how much of a job it is; roughly."""
+SHARES = {
+    "encode": (0.0, 0.0), "denoise": (0.0, 0.7), "decode": (0.7, 0.2), "stream": (0.0, 0.9), "write": (0.9, 0.1),
+}  # fmt: skip
+"""Where each stage begins, and how much of a job it is; roughly. A video is denoised and decoded, or streamed."""
 
 
 @dataclass(frozen=True)
