@@ -23,12 +23,16 @@ class Bars:
         self._bar: tqdm | None = None
         self._logging = logging_redirect_tqdm()
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
+    def __call__(self, stage: str, done: float, total: int) -> None:
         if self._bar is None or stage != self._stage:
             self._close()
             self._stage = stage
-            self._bar = tqdm(total=total, desc=f"{stage:8}", unit=UNITS.get(stage, "it"), disable=None)
+            self._bar = self._new_bar(f"{stage:8}", done, total)
         self._bar.update(done - self._bar.n)
+
+    def _new_bar(self, stage: str, done: float, total: int) -> tqdm:
+        del done
+        return tqdm(total=total, desc=stage, unit=UNITS.get(stage.strip(), "it"), disable=None)
 
     def __enter__(self) -> Bars:
         self._logging.__enter__()

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sana_wm.engine.lock import lock
 from sana_wm.errors import InputError, first_line
 
 METHOD_INFO = "method_info.json"
@@ -112,10 +112,7 @@ class MethodFolder:
         except OSError as error:
             raise InputError(f"output folder '{self.root}' cannot be written ({error.strerror or error}).") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(f"another run is writing to '{self.root}'; wait for it, or name another.") from error
+            lock(file, self.root)
             yield
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from sana_wm.engine.lock import lock
 from sana_wm.errors import InputError
 from sana_wm.serving.batch.outcome import Outcome
 
@@ -37,10 +37,7 @@ class Record:
         except OSError as error:
             raise InputError(f"record '{path}' cannot be written ({error.strerror or error}).") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise InputError(f"another run is writing to '{directory}'; wait for it, or name another.") from error
+            lock(file, directory)
             file.seek(0)
             try:
                 text = file.read()
