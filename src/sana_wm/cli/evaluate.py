@@ -36,6 +36,7 @@ from sana_wm.cli.evaluate_flags import (
     WindowSec,
     Workers,
 )
+from sana_wm.cli.evaluate_rollout import rollout
 from sana_wm.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ evaluate = typer.Typer(help="Measure a model, or videos of any method, on a benc
 
 
 evaluate.command("claims")(claims)
+evaluate.command("rollout")(rollout)
 
 
 @evaluate.command("nano-bench")

@@ -102,12 +102,12 @@ def _model(pipe: SanaWMPipeline) -> dict[str, Any]:
         "text encoder": text_spec(pipe.text_encoder),
         "picture size": [pipe.settings.width, pipe.settings.height],
         "number format": str(pipe.transformer.dtype).removeprefix("torch."),
-        "weights": _fingerprint(pipe),
+        "weights": fingerprint(pipe),
     }
     return json.loads(json.dumps(model))  # as it comes back from a file: tuples are lists
 
 
-def _fingerprint(pipe: SanaWMPipeline) -> str:
+def fingerprint(pipe: SanaWMPipeline) -> str:
     """A hash of the first and the last layer: cheap even for a large model, and no two trained ones have the same."""
     digest = hashlib.sha256()
     for weight in (pipe.transformer.x_embedder.proj.weight, pipe.transformer.final_layer.linear.weight):

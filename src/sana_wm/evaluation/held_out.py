@@ -54,7 +54,12 @@ class HeldOut:
 
     def noise_seed(self, index: int, seed: int) -> int:
         """Seed of the noise of clip `index`: it follows from the clip's name, whatever other clips there are."""
-        return zlib.crc32(f"{seed} {self.names[index]}".encode())
+        return clip_seed(self.names[index], seed)
+
+
+def clip_seed(name: str, seed: int) -> int:
+    """Seed of the noise of the clip with this name."""
+    return zlib.crc32(f"{seed} {name}".encode())
 
 
 def held_out(
