@@ -176,14 +176,18 @@ def test_a_video_that_burns_in_is_seen_in_saturation_and_clipping() -> None:
     assert (ranges["clipped"]["first"], ranges["clipped"]["most"]) == (0.0, 1.0)
 
 
-def memory_mark(peaks: list[int], processes: list[int] | None = None) -> bool | None:
+def of_memory(peaks: list[int], processes: list[int] | None = None) -> dict[str, Any]:
     processes = processes or [1] * len(peaks)
     looks = {**look(noise(0)), "change": 1.0, "moving": 24, "frozen": 0, "seconds": 0.1, "state_bytes": 10}
     found = [
         {"chunk": i + 1, "process": process, "peak_bytes": peak, **looks}
         for i, (peak, process) in enumerate(zip(peaks, processes, strict=True))
     ]
-    marks = {mark["what"]: mark["passed"] for mark in summarize(found, len(found), CHUNK_SECONDS)["marks"]}
+    return summarize(found, len(found), CHUNK_SECONDS)
+
+
+def memory_mark(peaks: list[int], processes: list[int] | None = None) -> bool | None:
+    marks = {mark["what"]: mark["passed"] for mark in of_memory(peaks, processes)["marks"]}
     return marks["peak memory of the last chunk"]
 
 
@@ -194,6 +198,14 @@ def test_memory_is_compared_with_the_tenth_chunk_of_the_same_process() -> None:
     assert memory_mark([1000] * 10) is None
     assert memory_mark([1000] * 20 + [2000] * 20, [1] * 20 + [2] * 20) is True
     assert memory_mark([1000] * 20 + [2000] * 5, [1] * 20 + [2] * 5) is None
+
+
+def test_growth_that_hides_in_noise_is_seen_in_medians() -> None:
+    noisy = [1000 + 40 * (i % 3) for i in range(100)]
+    assert of_memory(noisy)["memory"]["tens_over"] == pytest.approx(1, abs=0.001)
+    growing = [peak + i for i, peak in enumerate(noisy)]
+    assert of_memory(growing)["memory"]["tens_over"] > 1.05
+    assert of_memory(noisy[:28])["memory"]["tens_over"] is None
 
 
 def test_the_peak_of_one_piece_of_work_is_not_that_of_the_next() -> None:
