@@ -28,11 +28,12 @@ from torch import Tensor
 
 from sana_wm.checkpoints.components import Components
 from sana_wm.checkpoints.load import load_components
-from sana_wm.engine.sampling_plan import SamplingPlan
+from sana_wm.engine.stream_plan import plan_video
 from sana_wm.errors import InputError
-from sana_wm.evaluation.batched import generate, round_trip
+from sana_wm.evaluation.batched import round_trip
 from sana_wm.evaluation.bench.camera import camera_numbers
 from sana_wm.evaluation.engines import ENGINES, Recovered, TrueViews, make_engine
+from sana_wm.evaluation.generate import generate
 from sana_wm.evaluation.held_out import FREEDOOM, PROCEDURAL, HeldOut
 from sana_wm.evaluation.nano_marks import environment
 from sana_wm.evaluation.pose_error import path_length, pose_errors
@@ -89,7 +90,7 @@ def make_videos(clip: Clip, kinds: Sequence[str], components: Components | None,
     if components is not None and "generated" in kinds:
         parts = (views.frames[None], views.c2w[None], views.intrinsics[None])
         held = HeldOut(*parts, [clip.caption], [clip.name], [clip.world], [])
-        plan = SamplingPlan.of(components.settings, steps)
+        plan = plan_video(components.settings, steps)
         videos["generated"] = generate(components, held, held.captions, plan, batch=1)[0]
     return {kind: videos[kind] for kind in kinds}
 

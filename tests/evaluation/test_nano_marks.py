@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sana_wm.engine.sampling_plan import SamplingPlan
 from sana_wm.errors import InputError
-from sana_wm.evaluation.batched import generate
 from sana_wm.evaluation.clip_measures import PSNR_CAP, ClipVideos, border_jump, compare
+from sana_wm.evaluation.generate import generate
 from sana_wm.evaluation.held_out import HeldOut, held_out, mirrored_frames, mirrored_path
 from sana_wm.evaluation.marks import aggregate, judge, markdown
 from sana_wm.evaluation.minute import describe_long

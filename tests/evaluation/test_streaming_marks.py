@@ -11,9 +11,10 @@ import torch
 
 from sana_wm.checkpoints.components import Components
 from sana_wm.engine.sampling_plan import SamplingPlan
+from sana_wm.engine.stream_plan import plan_stream, plan_video
 from sana_wm.errors import InputError
-from sana_wm.evaluation.batched import generate
 from sana_wm.evaluation.chunked import fewer_timesteps, generate_in_chunks
+from sana_wm.evaluation.generate import generate
 from sana_wm.evaluation.held_out import HeldOut, held_out
 from sana_wm.evaluation.streaming_marks import chunk_modes, markdown, measure_modes, student_modes, whole_mode
 from sana_wm.models.config import ChunkSettings, StreamSettings
@@ -36,16 +37,16 @@ def student() -> Components:
 
 
 def made(student: Components, clips: HeldOut, stream: StreamSettings, batch: int = 2) -> torch.Tensor:
-    plan = SamplingPlan.of(student.settings)
-    return generate_in_chunks(student, clips, clips.captions, stream, plan, batch=batch)
+    return generate_in_chunks(student, clips, clips.captions, stream, batch=batch)
 
 
 def test_one_chunk_is_a_clip_that_is_seen_whole(student: Components, clips: HeldOut) -> None:
     plan = SamplingPlan.of(student.settings)
     whole = generate(student, clips, clips.captions, plan, batch=2)
-    one = made(student, clips, StreamSettings(ChunkSettings(size=5), timesteps=()))
+    timesteps = plan_stream(SETTINGS, SETTINGS.num_inference_steps).timesteps
+    one = made(student, clips, StreamSettings(ChunkSettings(size=5), timesteps))
     assert (whole.int() - one.int()).abs().max() <= 1
-    several = made(student, clips, StreamSettings(ChunkSettings(size=1), timesteps=()))
+    several = made(student, clips, StreamSettings(ChunkSettings(size=1), timesteps))
     assert torch.equal(several[:, 0], whole[:, 0])
     assert not torch.equal(several, whole)
 
@@ -73,9 +74,7 @@ def test_a_student_takes_every_so_many_of_its_steps() -> None:
 def test_modes_are_measured_on_the_same_clips(student: Components, tmp_path: Path) -> None:
     modes = [whole_mode("m", student), *chunk_modes("m", student, 2), *student_modes("m", student, (2, 1))]
     assert [mode.calls for mode in modes] == [2, 3, 3, 3, 3, 2]
-    result = measure_modes(
-        modes, {"m": student}, CPU, counts={"procedural": 2}, num_frames=33, batch=2, out=tmp_path
-    )
+    result = measure_modes(modes, {"m": student}, CPU, counts={"procedural": 2}, num_frames=33, batch=2, out=tmp_path)
     assert list(result["modes"]) == [mode.name for mode in modes]
     json.dumps(result)
     repeats = {m["aggregate"]["together"]["follow.1-16.repeat"]["mean"] for m in result["modes"].values()}
@@ -91,6 +90,14 @@ def test_modes_are_measured_on_the_same_clips(student: Components, tmp_path: Pat
 def test_models_that_do_not_stream_or_ask_for_guidance_are_refused(student: Components, clips: HeldOut) -> None:
     with pytest.raises(InputError, match="says nothing of chunks"):
         student_modes("m", tiny_components())
-    plan = replace(SamplingPlan.of(student.settings), guidance_scale=3.0)
     with pytest.raises(InputError, match="guidance_scale is 3"):
-        generate_in_chunks(student, clips, clips.captions, STREAM, plan, batch=2)
+        made(student, clips, replace(STREAM, guidance_scale=3.0))
+
+
+def test_a_model_that_streams_makes_clips_as_it_works(student: Components, clips: HeldOut) -> None:
+    done: list[int] = []
+    plan = plan_video(student.settings)
+    video = generate(student, clips, clips.captions, plan, batch=1, report=done.append)
+    assert torch.equal(video, made(student, clips, STREAM, 1))
+    assert done == [4, 8]
+    assert isinstance(plan_video(SETTINGS), SamplingPlan)

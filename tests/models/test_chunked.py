@@ -6,11 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from sana_wm.engine.replay import replayed_if_short
-from sana_wm.models.chunked import Advance, ChunkedModel
+from sana_wm.models.chunked import ChunkedModel
 from sana_wm.models.config import ChunkSettings
-from sana_wm.models.context import BlockContext
-from sana_wm.models.history import History
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import Visibility
 from tests.models.small import Inputs, inputs, trained
@@ -29,14 +26,12 @@ def given() -> Inputs:
     return inputs(2, FRAMES)
 
 
-def chunked(
-    model: SanaWMTransformer, given: Inputs, autocast: bool | None = None, advance: Advance | None = None
-) -> ChunkedModel:
+def chunked(model: SanaWMTransformer, given: Inputs, autocast: bool | None = None) -> ChunkedModel:
     assert given.camera_conditions is not None
     assert given.chunk_plucker is not None
     size = (given.x.shape[2], given.x.shape[3], given.x.shape[4])
     cameras = given.camera_conditions, given.chunk_plucker
-    return ChunkedModel(model, CHUNKS, size, given.y, given.mask, cameras, autocast=autocast, advance=advance)
+    return ChunkedModel(model, CHUNKS, size, given.y, given.mask, cameras, autocast=autocast)
 
 
 @torch.no_grad()
@@ -85,32 +80,3 @@ def test_a_call_without_gradients_takes_none_from_the_next(
     assert expected.keys() == found.keys() == dict(model.named_parameters()).keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@torch.no_grad()
-def test_recorded_calls_follow_the_weights_and_give_the_same_bits(given: Inputs) -> None:
-    model, on_gpu = trained().cuda(), Inputs(*(None if x is None else x.cuda() for x in given.all()))
-    recorded: dict[tuple[int, int], Advance] = {}
-
-    def advance(
-        latents: Tensor, timesteps: Tensor, context: BlockContext, history: History | None
-    ) -> tuple[Tensor, History | None]:
-        at = context.visibility.first_chunk, context.visibility.saved
-        step = recorded.setdefault(at, replayed_if_short(model.advance, latents.device, 1))
-        return step(latents, timesteps, context, history)
-
-    def clip(advance: Advance | None) -> Tensor:
-        streamed, made = chunked(model, on_gpu, advance=advance), []
-        for first, end in streamed.bounds:
-            latents = on_gpu.x[:, :, first:end]
-            velocity = streamed.velocity(latents, on_gpu.timestep[:, :, first:end])
-            streamed.remember(latents - velocity)
-            made.append(velocity)
-        return torch.cat(made, 2)
-
-    for _ in range(4):
-        torch.testing.assert_close(clip(advance), clip(None), rtol=0, atol=0)
-        for weight in model.parameters():
-            weight.mul_(1.01)

@@ -18,9 +18,10 @@ from torch import Tensor
 from sana_wm.checkpoints.load import load_components
 from sana_wm.errors import InputError
 from sana_wm.models import chunked
+from sana_wm.training import self_forcing
 from sana_wm.training.distil import distil
 from sana_wm.training.distill_recipe import DistillRecipe, load_any_recipe
-from sana_wm.training.distillation import rollout
+from sana_wm.training.distillation import Matching, rollout
 from sana_wm.training.ode import OdeStage
 from sana_wm.training.progress import Stop, checkpoints, run_stage
 from sana_wm.training.recipe import Recipe
@@ -207,6 +208,29 @@ def test_what_is_made_is_a_rollout_that_ends_early_for_some() -> None:
     assert seen == {0, 1}
     assert not torch.equal(made[0], made[1])
     assert torch.equal(made[0], made[2])
+
+
+def test_only_some_chunks_of_a_long_clip_are_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which ones is drawn; in a clip that has no more all are, as without a limit."""
+    stage = tiny_distil.self_forcing(tiny_distil.recipe("self_forcing.learning_chunks=2"))
+    seen = {tuple(stage._learning(4, step)) for step in range(30)}  # chunks of 2, 1 and 1 latents
+    assert seen == {(0, 1), (1, 2)}
+    assert stage._learning(3, 0) == range(2)
+    assert tiny_distil.self_forcing(tiny_distil.recipe())._learning(4, 0) == range(3)
+
+    matched: list[Tensor] = []
+    match = self_forcing.match_distributions
+
+    def listen(generated: Tensor, fake: Tensor, real: Tensor) -> Matching:
+        assert generated.shape == fake.shape == real.shape
+        matched.append(generated)
+        return match(generated, fake, real)
+
+    monkeypatch.setattr(self_forcing, "match_distributions", listen)
+    for step in range(3, 9):  # lengths of 3 and 4 latents
+        stage._generator_step(step)
+    assert {x.shape[2] for x in matched} == {3}  # two chunks from the first on, or one frame more before two
+    assert all(x.requires_grad for x in matched)
 
 
 def test_guidance_asks_the_teacher_once_more() -> None:

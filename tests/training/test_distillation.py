@@ -89,6 +89,16 @@ def test_only_the_exit_steps_record_gradients() -> None:
     assert student.b.grad is not None
 
 
+def test_a_chunk_that_does_not_learn_is_the_same_and_passes_nothing_on() -> None:
+    noise, student = draw(2, 3, 8, 2, 2), Student()
+    made = rollout(student, noise, SIGMAS, STARTS, 1, fresh, range(1, 2))
+    assert [grad for _, grad in student.calls] == [False, False, False, True, False, False]
+    assert torch.equal(made, rollout(Student(), noise, SIGMAS, STARTS, 1, fresh))
+    for span, learns in ((slice(0, 3), False), (slice(3, 5), True), (slice(5, 8), False)):
+        (gradient,) = torch.autograd.grad(made[:, :, span].sum(), student.a, retain_graph=True)
+        assert bool(gradient) == learns
+
+
 def test_a_gradient_is_that_of_the_exit_steps_alone() -> None:
     """Neither the steps before nor the past pass any on: with both held still the gradient is the same."""
     noise = draw(2, 3, 8, 2, 2)

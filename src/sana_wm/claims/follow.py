@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from sana_wm.checkpoints.components import Components
-from sana_wm.engine.sampling_plan import SamplingPlan
-from sana_wm.evaluation.batched import generate
+from sana_wm.engine.stream_plan import plan_video
 from sana_wm.evaluation.clip_measures import capped_psnr
 from sana_wm.evaluation.engines import TrueViews, make_engine
+from sana_wm.evaluation.generate import generate
 from sana_wm.evaluation.held_out import PROCEDURAL, HeldOut, held_out
 from sana_wm.evaluation.image import sharpness
 from sana_wm.evaluation.pose_error import LEAST_REGISTERED, PoseErrors, path_length, pose_errors
@@ -46,7 +46,7 @@ def measure_follow(
     """
     settings = components.settings
     size = (settings.height, settings.width)
-    plan = SamplingPlan.of(settings)
+    plan = plan_video(settings)
     found: list[dict[str, Any]] = []
     clips = held_out("test", {PROCEDURAL: scenes}, num_frames, size, device=device, renderer=renderer)
     made = generate(components, clips, clips.captions, plan, batch=batch)

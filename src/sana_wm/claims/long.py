@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sana_wm.checkpoints.components import Components
-from sana_wm.engine.sampling_plan import SamplingPlan
-from sana_wm.evaluation.batched import generate
+from sana_wm.engine.stream_plan import plan_video
 from sana_wm.evaluation.clip_measures import capped_psnr
+from sana_wm.evaluation.generate import generate
 from sana_wm.evaluation.held_out import procedural_clip
 from sana_wm.evaluation.image import frame_psnr, sharpness
 from sana_wm.evaluation.minute import WINDOW_SECONDS, keyed_scene
@@ -38,7 +38,7 @@ def measure_long(
     between the two frames of the path's best revisit pairs, mean over pairs; None for a path that never comes back.
     """
     settings = components.settings
-    plan = SamplingPlan.of(settings)
+    plan = plan_video(settings)
     found = []
     for index in range(scenes):
         drawn = keyed_scene(split_seed("test", FIRST_SCENE + index), num_frames)

@@ -24,7 +24,7 @@ from sana_wm.engine.preprocess import Request, check_request, make_conditions
 from sana_wm.engine.progress import Progress, StageClock
 from sana_wm.engine.replay import replayed_if_short
 from sana_wm.engine.sampling_plan import SamplingPlan
-from sana_wm.engine.stream_plan import plan_stream
+from sana_wm.engine.stream_plan import plan_video
 from sana_wm.engine.video import WorldVideo
 from sana_wm.errors import InputError
 from sana_wm.geometry.actions import DEFAULT_ROTATION_SPEED_DEG, DEFAULT_TRANSLATION_SPEED
@@ -179,9 +179,7 @@ class SanaWMPipeline:
         Raises:
             InputError: a number that no sampler can work with.
         """
-        if self.settings.stream is None:
-            return SamplingPlan.of(self.settings, num_inference_steps, guidance_scale, flow_shift)
-        return plan_stream(self.settings, num_inference_steps, guidance_scale, flow_shift)
+        return plan_video(self.settings, num_inference_steps, guidance_scale, flow_shift)
 
     @torch.inference_mode()
     def generate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sana_wm.engine.sampling_plan import check_sampling
+from sana_wm.engine.sampling_plan import SamplingPlan, check_sampling
 from sana_wm.errors import InputError
 from sana_wm.models.config import PipelineSettings, StreamSettings
 from sana_wm.sampling import euler_sigmas, list_sigmas, needs_uncond
@@ -12,6 +12,26 @@ from sana_wm.sampling.schedules import TIMESTEPS_PER_SIGMA
 
 STRATEGY = "first_chunk_plus_one"
 """Every step makes as many frames as any other, the first one besides the given picture."""
+
+
+VideoPlan = SamplingPlan | StreamSettings
+"""How a whole video is sampled: all at once, or chunk after chunk."""
+
+
+def plan_video(
+    settings: PipelineSettings,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    flow_shift: float | None = None,
+) -> VideoPlan:
+    """How a model samples a video: whole, or chunk after chunk if its settings say that it was trained to.
+
+    Raises:
+        InputError: a number that no sampler can work with.
+    """
+    if settings.stream is None:
+        return SamplingPlan.of(settings, num_inference_steps, guidance_scale, flow_shift)
+    return plan_stream(settings, num_inference_steps, guidance_scale, flow_shift)
 
 
 def plan_stream(

@@ -1,4 +1,4 @@
-"""Many clips at once through a world model: the codec's round trip, and generation from first frame and true path."""
+"""Many clips at once: the codec's round trip, and generation by a model that sees them whole."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def round_trip(codec: Codec, frames: Tensor, batch: int, report: Callable[[int],
 
 
 @torch.inference_mode()
-def generate(
+def generate_whole(
     components: Components,
     clips: HeldOut,
     prompts: Sequence[str],

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sana_wm.checkpoints.components import Components
-from sana_wm.engine.sampling_plan import SamplingPlan
 from sana_wm.errors import InputError
 from sana_wm.evaluation.batched import first_frames_in_noise, to_frames
 from sana_wm.evaluation.held_out import HeldOut
@@ -16,7 +15,7 @@ from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.geometry.poses import relative_to_first
 from sana_wm.models.chunked import ChunkedModel
 from sana_wm.models.config import StreamSettings
-from sana_wm.sampling import euler_sigmas, list_sigmas, next_chunk
+from sana_wm.sampling import list_sigmas, needs_uncond, next_chunk
 
 
 def fewer_timesteps(timesteps: Sequence[float], steps: int) -> tuple[float, ...]:
@@ -37,28 +36,21 @@ def generate_in_chunks(
     clips: HeldOut,
     prompts: Sequence[str],
     stream: StreamSettings,
-    plan: SamplingPlan,
     *,
     batch: int,
     seed: int = 0,
     report: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """The same as `batched.generate`, with the same noise, but every chunk follows finished ones.
+    """The same as `batched.generate_whole`, with the same noise, but every chunk follows finished ones.
 
     Only where `stream` renoises does a video depend on the clips beside it, through the noise between steps.
-
-    Args:
-        plan: its steps and its shift are taken where `stream` has no timesteps.
-        report: gets the clips done so far.
 
     Raises:
         InputError: the plan asks for guidance. GenerationError, SamplingError: pixels or latents are not finite.
     """
-    if plan.uses_negative:
-        raise InputError(f"guidance_scale is {plan.guidance_scale}; a model that streams is run without guidance.")
-    sigmas = list_sigmas(stream.timesteps) if stream.timesteps else euler_sigmas(
-        plan.num_inference_steps, plan.flow_shift
-    )  # fmt: skip
+    if needs_uncond(stream.guidance_scale):
+        raise InputError(f"guidance_scale is {stream.guidance_scale}; clips are made in chunks without guidance.")
+    sigmas = list_sigmas(stream.timesteps)
     videos: list[Tensor] = []
     for start in range(0, len(clips), batch):
         chosen = range(start, min(start + batch, len(clips)))
@@ -72,7 +64,7 @@ def generate_in_chunks(
             made.append(next_chunk(model, noise[:, :, first:end], sigmas, clean_frames=given, renoise=renoise))
         videos += [to_frames(components.codec.decode(part)) for part in torch.cat(made, 2).split(8)]
         if report is not None:
-            report(chosen.stop)
+            report(chosen.stop * (len(sigmas) - 1))
     return torch.cat(videos)
 
 

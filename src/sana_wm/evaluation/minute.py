@@ -12,8 +12,8 @@ from torch import Tensor
 
 from sana_wm.checkpoints.components import Components
 from sana_wm.engine.failure import GenerationError
-from sana_wm.engine.sampling_plan import SamplingPlan
-from sana_wm.evaluation.batched import generate
+from sana_wm.engine.stream_plan import VideoPlan
+from sana_wm.evaluation.generate import generate
 from sana_wm.evaluation.held_out import HeldOut, procedural_clip
 from sana_wm.evaluation.image import sharpness
 from sana_wm.evaluation.sheets import write_sheet
@@ -50,7 +50,7 @@ def keyed_scene(seed: int, num_frames: int) -> SceneAndPath:
 def measure_minute(
     components: Components,
     device: torch.device,
-    plan: SamplingPlan,
+    plan: VideoPlan,
     *,
     split: str,
     num_frames: int,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ from torch import Tensor
 
 from sana_wm.checkpoints.components import Components
 from sana_wm.engine.progress import Progress, StageClock
-from sana_wm.engine.sampling_plan import SamplingPlan
 from sana_wm.engine.sidecar import versions
+from sana_wm.engine.stream_plan import VideoPlan, plan_video
 from sana_wm.errors import InputError
-from sana_wm.evaluation.batched import generate, round_trip
+from sana_wm.evaluation.batched import round_trip
 from sana_wm.evaluation.clip_measures import PSNR_CAP, ClipVideos, compare, sheet_times
+from sana_wm.evaluation.generate import generate, steps_of
 from sana_wm.evaluation.held_out import FREEDOOM, PROCEDURAL, WORLDS, HeldOut, held_out, mirrored_frames
 from sana_wm.evaluation.marks import aggregate, judge
 from sana_wm.evaluation.minute import MINUTE_FRAMES, measure_minute
 from sana_wm.evaluation.sheets import write_sheet
+from sana_wm.models.config import StreamSettings
 from sana_wm.worlds.procedural import Renderer
 
 PARTS = ("ae", "follow", "control", "text", "minute")
@@ -65,7 +68,7 @@ def measure(
         raise InputError(f"seed is {seed} and batch {batch}; seed must be at least 0, batch at least 1.")
     batch = batch or (32 if device.type == "cuda" else 2)
     settings = components.settings
-    plan = SamplingPlan.of(settings, num_inference_steps)
+    plan = plan_video(settings, num_inference_steps)
     clock, renderer = StageClock(progress), Renderer()
     measured: list[dict[str, float]] = []
     clips: HeldOut | None = None
@@ -80,7 +83,7 @@ def measure(
         measured = _measure_clips(components, clips, plan, parts, renderer, batch, seed, out, clock)
     minute = None
     if "minute" in parts:
-        with clock.stage("minute", plan.num_inference_steps) as report:
+        with clock.stage("minute", steps_of(plan)) as report:
             minute = measure_minute(
                 components, device, plan,
                 split=split, num_frames=minute_frames, renderer=renderer, seed=seed, out=out, report=report,
@@ -92,9 +95,9 @@ def measure(
         "environment": environment(device),
         "settings": {
             "split": split, "scenes": scenes, "worlds": list(worlds), "parts": list(parts), "num_frames": num_frames,
-            "height": settings.height, "width": settings.width, "fps": settings.fps, "sampler": plan.sampler,
-            "num_inference_steps": plan.num_inference_steps, "guidance_scale": plan.guidance_scale,
-            "flow_shift": plan.flow_shift, "seed": seed, "batch": batch, "psnr_cap": PSNR_CAP,
+            "height": settings.height, "width": settings.width, "fps": settings.fps,
+            "in_chunks": isinstance(plan, StreamSettings), "plan": asdict(plan), "seed": seed, "batch": batch,
+            "psnr_cap": PSNR_CAP,
             "transformer_dtype": "bfloat16" if device.type == "cuda" else str(components.transformer.dtype)[6:],
         },
         "marks": judge(aggregated, minute),
@@ -124,7 +127,7 @@ def _check(scenes: int, parts: Sequence[str], worlds: Sequence[str], num_frames:
 def _measure_clips(
     components: Components,
     clips: HeldOut,
-    plan: SamplingPlan,
+    plan: VideoPlan,
     parts: Sequence[str],
     renderer: Renderer,
     batch: int,
@@ -133,7 +136,7 @@ def _measure_clips(
     clock: StageClock,
 ) -> list[dict[str, float]]:
     numbers: list[dict[str, float]] = [{} for _ in range(len(clips))]
-    work = len(clips) * plan.num_inference_steps
+    work = len(clips) * steps_of(plan)
     rebuilt: Tensor | None = None
     if {"ae", "follow", "control"} & set(parts) or out is not None:
         with clock.stage("autoencoder", len(clips)) as report:

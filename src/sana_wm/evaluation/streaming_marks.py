@@ -14,10 +14,12 @@ from torch import Tensor
 from sana_wm.checkpoints.components import Components
 from sana_wm.engine.progress import Progress, StageClock
 from sana_wm.engine.sampling_plan import SamplingPlan
+from sana_wm.engine.stream_plan import VideoPlan, plan_stream
 from sana_wm.errors import InputError
-from sana_wm.evaluation.batched import generate, round_trip
-from sana_wm.evaluation.chunked import fewer_timesteps, generate_in_chunks
+from sana_wm.evaluation.batched import round_trip
+from sana_wm.evaluation.chunked import fewer_timesteps
 from sana_wm.evaluation.clip_measures import ClipVideos, compare, sheet_times
+from sana_wm.evaluation.generate import generate, steps_of
 from sana_wm.evaluation.held_out import HeldOut, held_out
 from sana_wm.evaluation.marks import TOGETHER, aggregate
 from sana_wm.evaluation.nano_marks import environment
@@ -35,21 +37,16 @@ class Mode:
 
     Attributes:
         name: what a table calls it. model: where its weights come from.
-        plan: steps of a way that has no timesteps of its own.
-        stream: None sees whole clips.
     """
 
     name: str
     model: str
-    plan: SamplingPlan
-    stream: StreamSettings | None = None
+    plan: VideoPlan
 
     @property
     def calls(self) -> int:
         """Network calls a chunk, or a clip that is seen whole; the one that writes the past is one of them."""
-        if self.stream is None:
-            return self.plan.num_inference_steps
-        return (len(self.stream.timesteps) - 1 if self.stream.timesteps else self.plan.num_inference_steps) + 1
+        return steps_of(self.plan) + isinstance(self.plan, StreamSettings)
 
 
 def whole_mode(model: str, components: Components) -> Mode:
@@ -64,14 +61,13 @@ def chunk_modes(model: str, components: Components, steps: int, windows: Sequenc
     Raises:
         InputError: the model says nothing of chunks.
     """
-    stream = _stream_of(model, components)
-    plan = SamplingPlan.of(components.settings, num_inference_steps=steps)
+    plan = _stream_of(model, components, steps)
     modes = []
     for window in windows:
-        chunks = replace(stream.chunks, window=window, sink=window > 0)
+        chunks = replace(plan.chunks, window=window, sink=window > 0)
         sees = f"window {window} and sink" if window else "all chunks"
         name = f"chunk after chunk, {steps} steps, {sees}"
-        modes.append(Mode(name, model, plan, StreamSettings(chunks, timesteps=())))
+        modes.append(Mode(name, model, replace(plan, chunks=chunks, sampler="euler")))
     return modes
 
 
@@ -87,13 +83,12 @@ def student_modes(
         InputError: the model is no student, or cannot take that many steps.
     """
     stream = _stream_of(model, components)
-    plan = SamplingPlan.of(components.settings)
     modes = []
     for count in steps:
         timesteps = fewer_timesteps(stream.timesteps, count)
         for solver in solvers if count > 1 else solvers[:1]:  # one step has nothing to go on to
             name = f"student, {count} steps, {solver}" if count > 1 else "student, 1 step"
-            modes.append(Mode(name, model, plan, replace(stream, timesteps=timesteps, sampler=solver)))
+            modes.append(Mode(name, model, replace(stream, timesteps=timesteps, sampler=solver)))
     return modes
 
 
@@ -139,15 +134,16 @@ def measure_modes(
         if id(codec) not in rebuilt:
             rebuilt[id(codec)] = round_trip(codec, clips.frames, min(batch, 8))
         begin = time.perf_counter()
-        with clock.stage(mode.name, len(clips)) as report:
-            made[mode.name] = _make(mode, components, clips, batch, seed)
-            report(len(clips))
+        with clock.stage(mode.name, len(clips) * steps_of(mode.plan)) as report:
+            made[mode.name] = generate(
+                components, clips, clips.captions, mode.plan, batch=batch, seed=seed, report=report
+            )
         seconds = time.perf_counter() - begin
         truths = zip(clips.frames, rebuilt[id(codec)], made[mode.name], strict=True)
         numbers = [compare(ClipVideos(truth, rebuilt=again, made=video), ("follow",)) for truth, again, video in truths]
-        stream = None if mode.stream is None else asdict(mode.stream)
         found[mode.name] = {
-            "model": mode.model, "stream": stream, "plan": asdict(mode.plan), "calls": mode.calls,
+            "model": mode.model, "in_chunks": isinstance(mode.plan, StreamSettings), "plan": asdict(mode.plan),
+            "calls": mode.calls,
             "seconds_a_clip": seconds / len(clips), "aggregate": aggregate(clips.worlds, numbers), "scenes": numbers,
         }  # fmt: skip
     if out is not None:
@@ -186,17 +182,10 @@ def markdown(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _stream_of(model: str, components: Components) -> StreamSettings:
-    stream = components.settings.stream
-    if stream is None:
+def _stream_of(model: str, components: Components, steps: int | None = None) -> StreamSettings:
+    if components.settings.stream is None:
         raise InputError(f"{model} says nothing of chunks (pipeline.stream of its recipe); it cannot be streamed")
-    return stream
-
-
-def _make(mode: Mode, components: Components, clips: HeldOut, batch: int, seed: int) -> Tensor:
-    if mode.stream is None:
-        return generate(components, clips, clips.captions, mode.plan, batch=batch, seed=seed)
-    return generate_in_chunks(components, clips, clips.captions, mode.stream, mode.plan, batch=batch, seed=seed)
+    return plan_stream(components.settings, steps)
 
 
 def _write_sheet(path: Path, clips: HeldOut, made: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor
@@ -113,6 +113,22 @@ class History:
     def map(self, change: Callable[[Tensor], Tensor]) -> History:
         """With every tensor changed, to move it or to take only some rows of the batch."""
         return History.of({name: change(x) for name, x in self.tensors().items()}, self.frames, self.chunks)
+
+    def at(self, frames: int, chunks: int, *, sink: bool) -> History:
+        """The same past at another place of a video, which now has so many latent frames and chunks.
+
+        What a call recorded for one chunk leaves behind is right for every later one but for these numbers; a sink
+        stays chunk 0.
+        """
+        later = chunks - self.chunks
+
+        def moved(attention: GdnMemory | SoftmaxMemory) -> GdnMemory | SoftmaxMemory:
+            if isinstance(attention, GdnMemory):
+                return attention
+            return SoftmaxMemory({i if sink and i == 0 else i + later: x for i, x in attention.chunks.items()})
+
+        blocks = tuple(replace(block, attention=moved(block.attention)) for block in self.blocks)
+        return History(blocks, frames, chunks)
 
     @property
     def nbytes(self) -> int:

@@ -65,6 +65,8 @@ class SelfForcingRecipe:
         lengths, bank_clips, bank_refresh, bank_every: as of the world; see `recipe.ClipPlan`. Of a clip only the first
             frame, the cameras and the caption are used, and the rest for telling how far from it the student is.
         score_shift, score_range: at which noise levels critic and teacher are compared, as sigmas.
+        learning_chunks: so many chunks in a row, drawn at random, are moved in a clip that has more; 0 moves all. The
+            scores see the whole clip, so a student can learn from long ones at the cost of short ones.
         real_guidance: how far the teacher's guess is pushed away from that without the prompt; 0 is not at all, 3 is
             a guidance scale of 4.
     """
@@ -78,6 +80,7 @@ class SelfForcingRecipe:
     bank_every: int
     score_shift: float
     score_range: tuple[float, float] = (0.02, 0.98)
+    learning_chunks: int = 0
     real_guidance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -89,6 +92,8 @@ class SelfForcingRecipe:
             )
         if self.generator_every < 1:
             raise InputError(f"self_forcing.generator_every is {self.generator_every}; it must be at least 1")
+        if self.learning_chunks < 0:
+            raise InputError(f"self_forcing.learning_chunks is {self.learning_chunks}; it must be 0, for all, or more")
         low, high = self.score_range
         if not 0 < low < high <= 1:
             raise InputError(f"self_forcing.score_range is {low} to {high}; it must rise inside 0 to 1")

@@ -64,7 +64,13 @@ def take_snapshots(trajectory: Tensor, sigmas: Tensor, index: Tensor, first_fram
 
 
 def rollout(
-    student: ChunkModel, noise: Tensor, sigmas: Sequence[float], starts: Sequence[int], exit_step: int, fresh: Fresh
+    student: ChunkModel,
+    noise: Tensor,
+    sigmas: Sequence[float],
+    starts: Sequence[int],
+    exit_step: int,
+    fresh: Fresh,
+    learning: range | None = None,
 ) -> Tensor:
     """A clip that the student makes chunk by chunk from its own past, as (B, C, T, H, W).
 
@@ -75,14 +81,16 @@ def rollout(
     Args:
         noise: with the given first frame in place. sigmas: falling, the last 0. starts: first frames of the chunks.
         fresh: noise for the next step.
+        learning: indices of the chunks that record gradients; None is all.
     """
     made = []
-    for first, end in pairwise((*starts, noise.shape[2])):
+    for chunk, (first, end) in enumerate(pairwise((*starts, noise.shape[2]))):
+        learns = torch.is_grad_enabled() and (learning is None or chunk in learning)
         latents = noise[:, :, first:end]
         given = (torch.arange(first, end, device=noise.device) == 0)[:, None, None]
         for step in range(exit_step + 1):
             timesteps = (1000 * sigmas[step] * ~given[:, 0, 0]).expand(len(noise), 1, -1)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and step == exit_step):
+            with torch.set_grad_enabled(learns and step == exit_step):
                 velocity = student.velocity(latents, timesteps)
                 guess = torch.where(given, latents, latents - sigmas[step] * velocity.float())
             if step < exit_step:

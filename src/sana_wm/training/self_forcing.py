@@ -8,10 +8,7 @@ import random
 import torch
 from torch import Tensor
 
-from sana_wm.engine.replay import replayed_if_short
 from sana_wm.models.chunked import Advance, ChunkedModel
-from sana_wm.models.context import BlockContext
-from sana_wm.models.history import History
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
@@ -22,6 +19,7 @@ from sana_wm.training.distillation import clean_guess, guided_guess, match_distr
 from sana_wm.training.objective import Noised, add_noise, velocity_loss
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
+from sana_wm.training.recorded import RecordedAdvance
 from sana_wm.training.scores import Score, features
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.steady import LOOKS, ROUNDS, steady
@@ -63,7 +61,7 @@ class SelfForcingStage:
         self.critic = Score(critic, teacher.text, teacher.size)
         self.generator_optimizer = Optimizer(self.model, recipe.self_forcing.generator, peers)
         self.critic_optimizer = Optimizer(critic, recipe.self_forcing.critic, peers)
-        self._recorded: dict[tuple[int, int], Advance] | None = {}
+        self._advance: Advance | None = RecordedAdvance(self.model)
         self.banks = ClipBanks(recipe.self_forcing, source, codec, text, seed=recipe.seed, peers=peers)
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -86,7 +84,8 @@ class SelfForcingStage:
     def _generator_step(self, step: int) -> dict[str, Tensor]:
         """The student moves along the difference of the two scores."""
         batch, random_numbers = self._draw(step, GENERATOR)
-        made = self.make(batch, step, GENERATOR, random_numbers)
+        learning = self._learning(batch.latents.shape[2], step)
+        made = self.make(batch, step, GENERATOR, random_numbers, learning)
         with torch.no_grad():
             noised, sigma = self._noised(made.detach(), random_numbers)
             fake, real = (
@@ -96,7 +95,10 @@ class SelfForcingStage:
             if self.forcing.real_guidance:
                 empty = self.teacher.velocity(noised, batch, empty_prompt=True)
                 real = guided_guess(real, clean_guess(noised.latents, sigma, empty), self.forcing.real_guidance)
-        matching = match_distributions(made, fake, real)
+        # The loss leaves out the first frame that it is given: the clip's own, or the last one before what is moved.
+        bounds = (*self.recipe.chunks.starts(made.shape[2]), made.shape[2])
+        span = slice(max(0, bounds[learning.start] - 1), bounds[learning.stop])
+        matching = match_distributions(made[:, :, span], fake[:, :, span], real[:, :, span])
         norm = self.generator_optimizer.step(matching.loss, step)
         error = (made.detach() - batch.latents)[:, :, 1:].square().mean()
         return {
@@ -106,8 +108,26 @@ class SelfForcingStage:
             "error": error,
         }
 
-    def make(self, batch: LatentBatch, step: int, whose: int, random_numbers: torch.Generator) -> Tensor:
-        """Clips (B, C, T, H, W) that the student makes from first frames, captions and cameras of `batch`."""
+    def _learning(self, frames: int, step: int) -> range:
+        """The chunks that a step of the student moves, the same for all peers."""
+        count = len(self.recipe.chunks.starts(frames))
+        length = min(count, self.forcing.learning_chunks or count)
+        first = random.Random(self.recipe.seed * 6_271 + step).randrange(count - length + 1)
+        return range(first, first + length)
+
+    def make(
+        self,
+        batch: LatentBatch,
+        step: int,
+        whose: int,
+        random_numbers: torch.Generator,
+        learning: range | None = None,
+    ) -> Tensor:
+        """Clips (B, C, T, H, W) that the student makes from first frames, captions and cameras of `batch`.
+
+        Args:
+            learning: chunks that record gradients, where they are enabled; None is all.
+        """
         noise = torch.randn(batch.latents.shape, generator=random_numbers, device=self.device)
         noise[:, :, :1] = batch.latents[:, :, :1]
         y, mask = features(self.text, batch.captions)
@@ -123,19 +143,7 @@ class SelfForcingStage:
         def fresh(latents: Tensor) -> Tensor:
             return torch.randn(latents.shape, generator=random_numbers, device=self.device)
 
-        return rollout(student, noise, self.recipe.stream.sigmas, chunks.starts(frames), exit_step, fresh)
-
-    def _advance(
-        self, latents: Tensor, timesteps: Tensor, context: BlockContext, history: History | None
-    ) -> tuple[Tensor, History | None]:
-        """A call of the student without gradients. Most of a rollout is made of them, and a GPU would wait for each."""
-        if self._recorded is None:
-            return self.model.advance(latents, timesteps, context, history)
-        at = context.visibility.first_chunk, context.visibility.saved
-        if at not in self._recorded:
-            numbers = len(latents) * latents.shape[2:].numel() * self.model.config.width
-            self._recorded[at] = replayed_if_short(self.model.advance, latents.device, numbers)
-        return self._recorded[at](latents, timesteps, context, history)
+        return rollout(student, noise, self.recipe.stream.sigmas, chunks.starts(frames), exit_step, fresh, learning)
 
     def _draw(self, step: int, whose: int) -> tuple[LatentBatch, torch.Generator]:
         """The clips of half a step, and what all its noise comes from."""
@@ -171,7 +179,7 @@ class SelfForcingStage:
     def finished(self) -> SanaWMTransformer:
         """The averaged weights of the student with steady heads."""
         self.generator_optimizer.ema.copy_to(self.model)
-        self._recorded = None  # what is replayed passes no module, where growth is looked at
+        self._advance = None  # what is replayed passes no module, where growth is looked at
 
         def look(number: int) -> None:
             batch, random_numbers = self._draw(self.steps + number, CRITIC)
