@@ -26,8 +26,8 @@ STEP = (2, 2, 2)
 CHANNELS_A_GROUP = 16
 CHUNK = 4
 """Latents coded at a time; bounds memory whatever the length."""
-NUMBERS = 2**18
-"""Numbers of frames at half the resolution of the last level that a CPU decodes at once: a megabyte."""
+NUMBERS = 2**19
+"""Numbers of frames at half the resolution of the last level that a CPU decodes at once: two megabytes."""
 
 
 class TemporalState:
