@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from sana_wm.errors import InputError
+from sana_wm.models import nano_autoencoder
 from sana_wm.models.config import NanoAutoencoderConfig
-from sana_wm.models.nano_autoencoder import CHUNK, NanoAutoencoder, from_depth, to_depth
+from sana_wm.models.nano_autoencoder import CHUNK, NanoAutoencoder, TemporalState, from_depth, to_depth
 
 CONFIG = NanoAutoencoderConfig(
     latent_channels=6, widths=(64, 32, 16), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 2, 1)
@@ -190,3 +191,16 @@ def test_folding_into_channels_loses_nothing(block: tuple[int, int, int]) -> Non
     assert folded.shape == (2, 2, 5 * t * h * w, 3, 2)
     assert torch.equal(from_depth(folded, block), x)
     assert torch.equal(folded[0, 1, :, 2, 1].sort().values, x[0, t:, :, 2 * h :, w:].flatten().sort().values)
+
+
+def test_the_last_level_in_pieces_is_the_last_level_in_one_go(
+    codec: NanoAutoencoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latents = random_latents(5).transpose(1, 2)
+    with torch.no_grad():
+        whole, pieces = TemporalState(), TemporalState()
+        expected = codec.decoder(latents, whole)
+        monkeypatch.setattr(nano_autoencoder, "NUMBERS", 1)  # a frame at a time
+        torch.testing.assert_close(codec.decoder(latents, pieces), expected, **EXACT)
+    for one, other in zip(whole.tails, pieces.tails, strict=True):
+        torch.testing.assert_close(one, other, **EXACT)

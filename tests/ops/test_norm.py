@@ -28,3 +28,12 @@ def test_modulation_scales_and_shifts_what_was_normalised() -> None:
     normal = centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
     torch.testing.assert_close(modulated_layer_norm(x, shift, scale), normal * (1 + scale) + shift)
     assert modulated_layer_norm(x.bfloat16(), shift.bfloat16(), scale.bfloat16()).dtype == torch.bfloat16
+
+
+def test_rms_norm_is_the_same_with_and_without_gradients() -> None:
+    x = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-4, 1.0, 1e4])[:, None]
+    x[0, 0] = 0
+    weight = torch.linspace(-1, 2, 40)
+    expected = rms_norm(x, weight, 1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(rms_norm(x, weight, 1e-5), expected)

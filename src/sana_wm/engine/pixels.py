@@ -13,4 +13,4 @@ def to_video(frames: Tensor) -> Tensor:
 
 def to_levels(video: Tensor) -> Tensor:
     """Numbers in [-1, 1] as uint8 of the same shape, rounded; what lies outside is cut off."""
-    return (video.float() * 127.5 + 127.5).clamp(0, 255).round().to(torch.uint8)
+    return (video.float() * 127.5).add_(127.5).clamp_(0, 255).round_().to(torch.uint8)

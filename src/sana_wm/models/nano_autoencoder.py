@@ -26,6 +26,8 @@ STEP = (2, 2, 2)
 CHANNELS_A_GROUP = 16
 CHUNK = 4
 """Latents coded at a time; bounds memory whatever the length."""
+NUMBERS = 2**19
+"""Numbers of frames at half the resolution of the last level that a CPU decodes at once: two megabytes."""
 
 
 class TemporalState:
@@ -49,10 +51,25 @@ class TemporalState:
         state._tails = list(tails)
         return state
 
-    def rewind(self) -> TemporalState:
-        """Start of a chunk: the next `extend` belongs to the first convolution."""
-        self._position = 0
+    def rewind(self, position: int = 0) -> TemporalState:
+        """Start of a chunk: the next `extend` belongs to the first convolution, or to that at `position`."""
+        self._position = position
         return self
+
+    def in_pieces(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """function(x) of frames (B, T, C, H, W) that passes them through this state, the same convolutions each time.
+
+        On a CPU without gradients a few frames go through all of it before the next ones begin: what lies between two
+        operations then stays in a cache, and memory is not asked for in large blocks that the system has to clear.
+        """
+        count = max(1, NUMBERS // x[:, 0].numel())
+        if x.device.type != "cpu" or torch.is_grad_enabled() or count >= x.shape[1]:
+            return function(x)
+        start, made = self._position, []
+        for piece in x.split(count, dim=1):
+            self.rewind(start)
+            made.append(function(piece))
+        return torch.cat(made, dim=1)
 
     def extend(self, x: Tensor) -> Tensor:
         """(B, T, C, H, W) -> the same with two past frames in front; at the start of a video, its first frame twice."""
@@ -95,6 +112,11 @@ def _frames_on(before: Tensor, x: Tensor) -> Tensor:
     if x.device.type != "cpu":
         return torch.cat([before, x], dim=1)
     return torch.cat([before.movedim(2, -1), x.movedim(2, -1)], dim=1).movedim(-1, 2)
+
+
+def _silu(x: Tensor) -> Tensor:
+    """SiLU of what nothing else reads; without gradients in its place, which spares a pass over new memory."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class SpatialConv(nn.Conv2d):
@@ -147,8 +169,9 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.temporal.conv.weight)
 
     def forward(self, x: Tensor, state: TemporalState) -> Tensor:
-        h = self.spatial(F.silu(self.norm1(x)))
-        return x + self.temporal(F.silu(self.norm2(h)), state)
+        h = self.spatial(_silu(self.norm1(x)))
+        mixed = self.temporal(_silu(self.norm2(h)), state)
+        return x + mixed if torch.is_grad_enabled() else mixed.add_(x)
 
 
 class Downsample(nn.Module):
@@ -206,7 +229,7 @@ class NanoEncoder(nn.Module):
         x = self.high(self.conv_in(_channels_last(to_depth(frames, PATCH))), state)
         x = self.mid(self.down_mid(x), state)
         x = self.low(self.down_low(x), state)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(_silu(self.norm_out(x)))
 
 
 class NanoDecoder(nn.Module):
@@ -227,8 +250,12 @@ class NanoDecoder(nn.Module):
         """(B, T, C, H, W) -> (B, 8T, 3, 16H, 16W)."""
         x = self.low(self.conv_in(_channels_last(latents)), state)
         x = self.mid(self.up_mid(x), state)
+        return state.in_pieces(lambda piece: self._frames(piece, state), x)
+
+    def _frames(self, x: Tensor, state: TemporalState) -> Tensor:
+        """The last level and what comes after it, which most of the numbers go through."""
         x = self.high(self.up_high(x), state)
-        return from_depth(self.conv_out(F.silu(self.norm_out(x))), PATCH)
+        return from_depth(self.conv_out(_silu(self.norm_out(x))), PATCH)
 
 
 class NanoAutoencoder(nn.Module):

@@ -43,7 +43,7 @@ def norm_features_plain(
 
     def normed(part: Tensor) -> Tensor:
         out = rms_norm(part, gain, eps)
-        return F.relu(out) if relu else out
+        return F.relu(out, inplace=not torch.is_grad_enabled()) if relu else out
 
     return by_frames(normed, x)
 

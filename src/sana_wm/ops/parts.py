@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-TOKENS = 512
+TOKENS = 768
 """Tokens worked on at once: enough rows for a product, few enough for a cache."""
 
 

@@ -20,7 +20,7 @@ def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
         weight: (C, 1, K); the last tap meets the current frame.
     """
     if x.device.type == "cpu":
-        return _filtered_by_library(x, weight)
+        return _filtered_by_library(x, weight, padding=weight.shape[-1] - 1)
     taps = weight[:, 0].unbind(-1)
     reach = min(len(taps), x.shape[1]) - 1
     out = x * taps[-1]
@@ -32,18 +32,18 @@ def symmetric_short_conv(x: Tensor, weight: Tensor) -> Tensor:
     return out
 
 
-def _filtered_by_library(x: Tensor, weight: Tensor, before: int = 0) -> Tensor:
+def _filtered_by_library(x: Tensor, weight: Tensor, padding: int) -> Tensor:
     """As :func:`symmetric_short_conv`: one pass of the library's depthwise convolution, on a CPU a tenth of the time.
 
-    The first `before` frames are seen, but have no result. Elsewhere the library may multiply float32 in fewer bits,
-    and kernels do this work anyway.
+    `padding` frames of zeros are seen before and after x; without any, the K - 1 frames at either end of x have no
+    result. Elsewhere the library may multiply float32 in fewer bits, and kernels do this work anyway.
     """
     dtype = torch.promote_types(x.dtype, weight.dtype)
     taps = torch.cat([weight, weight[..., :-1].flip(-1)], -1)[..., None].to(dtype)  # (C, 1, 2K - 1, 1)
     # Channels stay last in memory, as the library likes them; the permutations are only views.
     images = x.to(dtype).permute(0, 3, 1, 2)
     with torch.autocast(x.device.type, enabled=False):  # it would round what is normed in float32 next
-        images = F.conv2d(images, taps, padding=(weight.shape[-1] - 1, 0), groups=x.shape[-1])[:, :, before:]
+        images = F.conv2d(images, taps, padding=(padding, 0), groups=x.shape[-1])
     return images.permute(0, 2, 3, 1)
 
 
@@ -58,9 +58,10 @@ def chunked_short_conv(x: Tensor, weight: Tensor, chunk: Tensor | None, tail: Te
     """
     taps = weight[:, 0].unbind(-1)
     frames, reach = x.shape[1], len(taps) - 1
-    seen = torch.cat([tail.to(x.dtype), x], 1)
     if chunk is None and x.device.type == "cpu":
-        return _filtered_by_library(seen, weight, reach)
+        after = x.new_zeros(()).expand_as(tail)
+        return _filtered_by_library(torch.cat([tail.to(x.dtype), x, after], 1), weight, padding=0)
+    seen = torch.cat([tail.to(x.dtype), x], 1)
     out = x * taps[-1]
     for offset in range(1, reach + 1):
         out = out + seen[:, reach - offset : reach - offset + frames] * taps[-1 - offset]
