@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.models.transformer import SanaWMTransformer
-from sana_wm.training.steady import LIMIT, quieten, watch_growth
+from sana_wm.training.steady import LIMIT, largest_eigenvalue, quieten, watch_growth
 from sana_wm.worlds.paths import random_paths
 from tests.training import tiny
 
@@ -90,3 +90,17 @@ def test_nothing_is_watched_after_the_end() -> None:
         pass
     run(transformer)
     assert growth.worst == {}
+
+
+@pytest.mark.parametrize("size", [1, 8, 64])
+def test_the_largest_eigenvalue_is_that_of_the_decomposition(size: int) -> None:
+    """Also where others are nearly as large, of no matrix at all, and told apart from one that is not finite."""
+    generator = torch.Generator().manual_seed(size)
+    keys = torch.randn(50, 3 * size, size, generator=generator)
+    matrices = keys.mT @ keys * torch.logspace(-6, 6, 50)[:, None, None]
+    expected = torch.linalg.eigvalsh(matrices.double())[..., -1]
+    torch.testing.assert_close(largest_eigenvalue(matrices).double(), expected, rtol=1e-3, atol=0)
+    assert largest_eigenvalue(torch.zeros(2, size, size)).tolist() == [0, 0]
+    torch.testing.assert_close(largest_eigenvalue(3 * torch.eye(size)), torch.tensor(3.0))
+    broken = torch.stack([torch.eye(size), torch.full((size, size), torch.nan)])
+    assert largest_eigenvalue(broken).tolist() == [1, torch.inf]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -70,20 +71,20 @@ class ChunkedModel:
     @torch.no_grad()
     def remember(self, latents: Tensor) -> None:
         """The next chunk has come out as `latents`, and from now on is part of the past."""
-        self._context = None
         timesteps = latents.new_zeros(len(latents), 1, latents.shape[2])
-        context = self._next_context(saved=1)
+        context = self._next_context()
+        context = replace(context, visibility=replace(context.visibility, saved=1))
         with self._autocast:
             _, self.history = self._advance(latents, timesteps, context, self.history)
         self._context = None
         self.chunk += 1
 
-    def _next_context(self, saved: int = 0) -> BlockContext:
+    def _next_context(self) -> BlockContext:
         """Of the next chunk. All calls of a chunk without gradients share one; one with them needs its own graph."""
         if self._context is not None and not torch.is_grad_enabled():
             return self._context
         first, end = self.bounds[self.chunk]
-        sees = Visibility((0,), self.chunk, first, self.chunks.window, self.chunks.sink, saved)
+        sees = Visibility((0,), self.chunk, first, self.chunks.window, self.chunks.sink)
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.cameras is not None:
             cameras = self.cameras[0][:, first:end], self.cameras[1][:, :, first:end]
