@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 
 from sana_wm.engine.pipeline import SanaWMPipeline
+from sana_wm.engine.stream_plan import plan_stream
+from sana_wm.engine.world import World
+from tests.engine.tiny import picture
 from tests.serving.live import Batch, Guest, Serve, live_pipe
 
 pytest.importorskip("fastapi", reason="needs the packages of the extra 'serve'")
@@ -28,6 +31,18 @@ def large() -> SanaWMPipeline:
 def quick() -> SanaWMPipeline:
     """Shown so fast that no chunk waits for the one before to have been seen."""
     return live_pipe(fps=2400)
+
+
+@pytest.fixture(scope="module")
+def steps(quick: SanaWMPipeline) -> int:
+    """So many that a chunk takes half a second here: far longer than the last moment in which it is not changed."""
+    few = 10
+    with World.begin(quick, picture(), "a room", fov=60, plan=plan_stream(quick.settings, few)) as world:
+        world.step("w")
+        begin = time.perf_counter()
+        world.step("w")
+        each = (time.perf_counter() - begin) / few
+    return min(1000, max(few, round(0.6 / each)))
 
 
 def walking(guest: Guest) -> float:
@@ -50,8 +65,8 @@ def obeyed(guest: Guest, seq: int) -> tuple[Batch, list[dict[str, Any]]]:
             return batch, [one for one in guest.seen if one["type"] == "chunk_started"]
 
 
-def test_a_key_is_obeyed_by_the_chunk_that_is_being_made(serve: Serve, quick: SanaWMPipeline) -> None:
-    place = serve(pipe=quick, steps=30)
+def test_a_key_is_obeyed_by_the_chunk_that_is_being_made(serve: Serve, quick: SanaWMPipeline, steps: int) -> None:
+    place = serve(pipe=quick, steps=steps)
     with place.guest() as guest:
         took = walking(guest)
         assert took > 0.25, "the test needs chunks that take longer than the last moment in which they are not changed"
@@ -81,8 +96,10 @@ def test_a_key_is_obeyed_by_the_chunk_that_is_being_made(serve: Serve, quick: Sa
             assert chunk_hash(frames) == step.sha256
 
 
-def test_a_tap_and_a_look_are_not_lost_when_a_chunk_is_begun_anew(serve: Serve, quick: SanaWMPipeline) -> None:
-    place = serve(pipe=quick, steps=30)
+def test_a_tap_and_a_look_are_not_lost_when_a_chunk_is_begun_anew(
+    serve: Serve, quick: SanaWMPipeline, steps: int
+) -> None:
+    place = serve(pipe=quick, steps=steps)
     with place.guest() as guest:
         took = walking(guest)
         time.sleep(0.3 * took)
@@ -92,8 +109,10 @@ def test_a_tap_and_a_look_are_not_lost_when_a_chunk_is_begun_anew(serve: Serve, 
         assert guest.batch().head["keys"] == "w-24"
 
 
-def test_a_chunk_that_waits_for_its_turn_takes_the_keys_of_its_turn(serve: Serve, quick: SanaWMPipeline) -> None:
-    place = serve(pipe=quick, steps=30)
+def test_a_chunk_that_waits_for_its_turn_takes_the_keys_of_its_turn(
+    serve: Serve, quick: SanaWMPipeline, steps: int
+) -> None:
+    place = serve(pipe=quick, steps=steps)
     with place.guest() as other, place.guest() as guest:
         guest.begin(pace="live")
         other.begin()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sana_wm.cli.model_flags import DeviceFlag, DtypeFlag
 from sana_wm.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ FramesFlag = Annotated[
     str, typer.Option("--latent_frames", help="Lengths with commas; 11 are 81 frames, 121 are a minute.")
 ]
 BatchFlag = Annotated[str, typer.Option("--batch", help="Batch sizes with commas; 2 is a guided step.")]
-DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 RunsFlag = Annotated[int, typer.Option("--runs", min=1, help="Timed passes, after two that warm up.")]
 PlainFlag = Annotated[bool, typer.Option("--plain/--no_plain", help="Time the plain twins in the same run.")]
 OutFlag = Annotated[Path | None, typer.Option("--out", help="JSON file for the numbers.")]
@@ -154,17 +154,20 @@ def stream(
         int | None, typer.Option("--step", min=1, help="Denoising steps of a chunk.", show_default="the model's")
     ] = None,
     device: DeviceFlag = "auto",
+    dtype: DtypeFlag = "auto",
     out: OutFlag = None,
 ) -> None:
     """Time the stages of a chunk, and measure what a world that streams holds between two chunks."""
     import torch
 
-    from sana_wm.engine.devices import choose_device
+    from sana_wm.engine.devices import choose_device, choose_dtype
     from sana_wm.evaluation.stream_speed import bench_stream
 
     chosen = choose_device(device)
-    dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
-    found = bench_stream(preset, chosen, dtype, chunks=chunks, steps=step, report=lambda r: typer.echo(stream_line(r)))
+    numbers = choose_dtype(dtype) or (torch.bfloat16 if chosen.type == "cuda" else torch.float32)
+    found = bench_stream(
+        preset, chosen, numbers, chunks=chunks, steps=step, report=lambda r: typer.echo(stream_line(r))
+    )
     last = found["chunks"][-1]["state_bytes"]
     typer.echo("\n".join(f"  {part:20}{size / 2**20:10.2f} MiB" for part, size in last.items()))
     _write(found, out)

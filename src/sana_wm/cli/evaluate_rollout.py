@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sana_wm.cli.evaluate_flags import MAKING, RUNNING, Device, Model, Seed
+from sana_wm.cli.model_flags import DtypeFlag
 from sana_wm.errors import InputError
 
 
@@ -31,6 +32,7 @@ def rollout(
     ] = None,
     seed: Seed = 42,
     device: Device = "auto",
+    dtype: DtypeFlag = "auto",
     save_every: Annotated[
         int,
         typer.Option("--save_every", help="Chunks between saved worlds to go on from.", rich_help_panel=RUNNING),
@@ -45,9 +47,8 @@ def rollout(
     from sana_wm.checkpoints.load import find_model
     from sana_wm.cli.count_bars import CountBars
     from sana_wm.cli.evaluate import label
-    from sana_wm.engine.devices import choose_device
-    from sana_wm.engine.pipeline import SanaWMPipeline
     from sana_wm.engine.sampling_plan import check_sampling
+    from sana_wm.engine.source import ModelSource
     from sana_wm.engine.staging import check_writable
     from sana_wm.evaluation.long_rollout import RESULT, RolloutSettings, measure_rollouts
     from sana_wm.evaluation.rollout_marks import markdown
@@ -56,12 +57,12 @@ def rollout(
     length = 60.0 * (1.0 if minutes is None else minutes) if seconds is None else seconds
     settings = RolloutSettings(length, scenes, split, step, seed, keys, save_every)
     check_sampling(step, None, None)
-    chosen = choose_device(device)
+    source = ModelSource.of(model, device, dtype)
     find_model(model)
     long_scene(split, 0, 2, keys)
     out = output_dir / (label(model) if step is None else f"{label(model)}-{step}-steps")
     check_writable(out, [RESULT])
-    pipe = SanaWMPipeline.from_pretrained(model, device=chosen)
+    pipe = source.load()
     with CountBars("chunks") as bars:
         result = measure_rollouts(pipe, settings, out, bars)
     typer.echo(markdown(result))

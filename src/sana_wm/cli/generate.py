@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sana_wm.cli.model_flags import DeviceFlag, DtypeFlag, Fp8Flag, ModelFlag
+
 if TYPE_CHECKING:
     from sana_wm.engine.conditions import Conditions
 
@@ -23,11 +25,10 @@ def generate(
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="What the scene is: text, or the name of a UTF-8 text file.")
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="nano, a directory, or a hub id owner/repo.")] = "nano",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    fp8: Annotated[
-        bool, typer.Option("--fp8", help="Multiply in eight-bit floats: faster, less accurate (Ada, Hopper).")
-    ] = False,
+    model: ModelFlag = "nano",
+    device: DeviceFlag = "auto",
+    dtype: DtypeFlag = "auto",
+    fp8: Fp8Flag = False,
     action: Annotated[
         str | None,
         typer.Option("--action", help="Keys and frames, such as w-40,dw-20,none-10.", rich_help_panel=CAMERA),
@@ -161,40 +162,36 @@ def generate(
     from sana_wm.cli.bars import Bars
     from sana_wm.cli.generate_jobs import check_jobs_flags, generate_jobs
     from sana_wm.cli.generate_stream import Target, check_stream_flags, stream_names, stream_to_disk
-    from sana_wm.engine.devices import choose_device
     from sana_wm.engine.fulfil import file_rate, fulfil
     from sana_wm.engine.order import VideoOrder, check_numbers
     from sana_wm.engine.outputs import output_names
-    from sana_wm.engine.pipeline import SanaWMPipeline
     from sana_wm.engine.progress import StageClock
     from sana_wm.engine.prompt_input import read_prompt
     from sana_wm.engine.scene import check_scene, read_scene
+    from sana_wm.engine.source import ModelSource
     from sana_wm.engine.staging import check_name, check_writable
     from sana_wm.engine.stream_plan import plan_stream
-    from sana_wm.models.fp8 import check_fp8
 
     # Everything that can be wrong is found here, before anything large is read or downloaded.
     check_stream_flags(stream, resume=resume, save_every=save_every, overlay=overlay, step=step, flow_shift=flow_shift)
     check_jobs_flags(jobs, replicas, stream=stream, name=name)
+    source = ModelSource.of(model, device, dtype, fp8=fp8)
     given = {key: value for key, value in flags.items() if key in VideoOrder.__dataclass_fields__}
     order = VideoOrder(**given | {"prompt": None if prompt is None else read_prompt(prompt)})
     if jobs is not None:
-        generate_jobs(jobs, order, model, device, fp8, output_dir, replicas)
+        generate_jobs(jobs, order, source, output_dir, replicas)
         return
     scene = read_scene(order)
     name = check_name(scene.image.stem if name is None else name)
     names = stream_names(name) if stream else list(output_names(name, overlay=overlay).values())
     check_writable(output_dir, names)
     check_numbers(order)
-    chosen = choose_device(device)
-    if fp8:
-        check_fp8(chosen)
     request = check_scene(scene, order)
 
     with Bars() as bars:
         clock = StageClock(bars)
         with clock.stage("load", 1) as report:
-            pipe = SanaWMPipeline.from_pretrained(model, device=chosen, fp8=fp8)
+            pipe = source.load()
             report(1)
         asked = flags | {"image": str(scene.image), "action": scene.action}
         if stream:

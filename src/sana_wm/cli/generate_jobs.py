@@ -12,6 +12,7 @@ from sana_wm.errors import InputError
 
 if TYPE_CHECKING:
     from sana_wm.engine.order import VideoOrder
+    from sana_wm.engine.source import ModelSource
 
 
 def check_jobs_flags(jobs: Path | None, replicas: int, *, stream: bool, name: str | None) -> None:
@@ -29,7 +30,7 @@ def check_jobs_flags(jobs: Path | None, replicas: int, *, stream: bool, name: st
 
 
 def generate_jobs(
-    path: Path, defaults: VideoOrder, model: str, device: str, fp8: bool, output_dir: Path, replicas: int
+    path: Path, defaults: VideoOrder, source: ModelSource, output_dir: Path, replicas: int
 ) -> None:
     """Do the jobs of a file; `defaults` is what the command line says of every video.
 
@@ -38,10 +39,8 @@ def generate_jobs(
         GenerationError: a job failed; all others are done.
     """
     from sana_wm.cli.count_bars import CountBars
-    from sana_wm.engine.devices import choose_device
     from sana_wm.engine.failure import GenerationError
     from sana_wm.engine.staging import check_writable
-    from sana_wm.models.fp8 import check_fp8
     from sana_wm.serving.batch.jobs_file import read_jobs
     from sana_wm.serving.batch.record import FILE
     from sana_wm.serving.batch.run import run_jobs
@@ -50,11 +49,8 @@ def generate_jobs(
     begin = time.perf_counter()
     jobs = read_jobs(path, defaults)
     check_writable(output_dir, [FILE, *(file for job in jobs for file in job.files)])
-    chosen = choose_device(device)
-    if fp8:
-        check_fp8(chosen)
     with CountBars("jobs") as bars:
-        found = run_jobs(jobs, Studio(model, chosen, fp8, output_dir.resolve()), replicas, bars)
+        found = run_jobs(jobs, Studio(source, output_dir.resolve()), replicas, bars)
     typer.echo(
         f"{found.done} done, {found.kept} done before, {found.failed} failed; {output_dir / FILE} has a line for each"
     )

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sana_wm.cli.model_flags import DeviceFlag, DtypeFlag, ModelFlag
 from sana_wm.errors import InputError
 
 if TYPE_CHECKING:
+    from sana_wm.engine.source import ModelSource
     from sana_wm.serving.limits import Limits
 
 INSTALL = "serving needs more packages; install them with: pip install 'sana-wm[serve]'"
 
-ModelFlag = Annotated[str, typer.Option("--model", help="nano, a directory, or a hub id owner/repo.")]
-DeviceFlag = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 StepFlag = Annotated[
     int | None, typer.Option("--step", min=1, help="Denoising steps of a chunk.", show_default="the model's, or 4")
 ]
@@ -33,6 +33,7 @@ TokenFlag = Annotated[
 def serve(
     model: ModelFlag = "nano",
     device: DeviceFlag = "auto",
+    dtype: DtypeFlag = "auto",
     step: StepFlag = None,
     chunk: ChunkFlag = None,
     host: HostFlag = "127.0.0.1",
@@ -49,24 +50,24 @@ def serve(
 ) -> None:
     """Serve live worlds: a page, a WebSocket, health and metrics (docs/serving.md)."""
     check_installed()
+    from sana_wm.engine.source import ModelSource
     from sana_wm.serving.limits import Limits
 
     limits = Limits(
         sessions=sessions, waiting=waiting, chunks=max_chunks, idle_seconds=idle_seconds,
         session_seconds=session_seconds,
     )  # fmt: skip
-    token = read_token(token_file)
+    token, source = read_token(token_file), ModelSource.of(model, device, dtype)
     if replicas > 1:
-        from sana_wm.engine.devices import choose_device
         from sana_wm.serving.replicas.run import serve_replicas
 
         check_address(host, token)
         serve_replicas(
-            model, choose_device(device), step, chunk, host, port, token, limits, replicas,
+            source, step, chunk, host, port, token, limits, replicas,
             ready=lambda where: typer.echo(f"{where}  ({replicas} replicas, Ctrl+C ends it)"),
         )  # fmt: skip
         return
-    run_server(model, device, step, chunk, host, port, token, limits, browser=False)
+    run_server(source, step, chunk, host, port, token, limits, browser=False)
 
 
 def check_installed() -> None:
@@ -107,8 +108,7 @@ def check_address(host: str, token: str | None) -> None:
 
 
 def run_server(
-    model: str,
-    device: str,
+    source: ModelSource,
     step: int | None,
     chunk: int | None,
     host: str,
@@ -121,18 +121,15 @@ def run_server(
     """Load the model and serve until the process is interrupted; `browser` opens the page."""
     import webbrowser
 
-    from sana_wm.engine.devices import choose_device
-    from sana_wm.engine.pipeline import SanaWMPipeline
     from sana_wm.serving.app import create_app
     from sana_wm.serving.house import House
     from sana_wm.serving.live_plan import live_plan
     from sana_wm.serving.run import address, is_local, listen
     from sana_wm.serving.run import serve as serve_for_ever
 
-    chosen = choose_device(device)
     check_address(host, token)
     with listen(host, port) as listener:  # found out before anything large is loaded
-        pipe = SanaWMPipeline.from_pretrained(model, device=chosen)
+        pipe = source.load()
         house = House(pipe, live_plan(pipe, step, chunk), limits, token)
         house.warm_up()
         where = address(listener)

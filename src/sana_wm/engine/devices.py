@@ -1,10 +1,23 @@
-"""Which device to compute on."""
+"""Which device to compute on, and in which numbers."""
 
 from __future__ import annotations
 
 import torch
 
 from sana_wm.errors import InputError
+
+DTYPES: dict[str, torch.dtype | None] = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def choose_dtype(name: str = "auto") -> torch.dtype | None:
+    """The numbers called `name`; None for "auto", which is bfloat16 on CUDA and float32 on a CPU.
+
+    Raises:
+        InputError: the name is unknown.
+    """
+    if name not in DTYPES:
+        raise InputError(f"dtype is {name!r}; it must be one of {', '.join(DTYPES)}.")
+    return DTYPES[name]
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:

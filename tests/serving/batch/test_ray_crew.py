@@ -17,6 +17,7 @@ import torch
 from sana_wm.checkpoints.save import save_pretrained
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.order import VideoOrder
+from sana_wm.engine.source import ModelSource
 from sana_wm.errors import InputError
 from sana_wm.serving.batch import ray_crew
 from sana_wm.serving.batch.jobs_file import VideoJob, read_jobs
@@ -47,7 +48,7 @@ def model(tmp_path: Path) -> str:
 
 
 def studio(model: str, out: Path) -> Studio:
-    return Studio(model, torch.device("cpu"), False, out)
+    return Studio(ModelSource(model, torch.device("cpu")), out)
 
 
 def hashes(out: Path) -> dict[str, Any]:
@@ -144,6 +145,6 @@ def test_replicas_that_never_load_end_the_run(
 def test_one_gpu_is_not_shared_by_replicas(jobs: list[VideoJob], model: str, tmp_path: Path) -> None:
     too_many = max(2, torch.cuda.device_count() + 1)
     with pytest.raises(InputError, match="one for each"):
-        run_jobs(jobs, Studio(model, torch.device("cuda"), False, tmp_path / "out"), too_many)
+        run_jobs(jobs, Studio(ModelSource(model, torch.device("cuda")), tmp_path / "out"), too_many)
     with pytest.raises(InputError, match="say cuda"):
-        run_jobs(jobs, Studio(model, torch.device("cuda:0"), False, tmp_path / "out"), 2)
+        run_jobs(jobs, Studio(ModelSource(model, torch.device("cuda:0")), tmp_path / "out"), 2)

@@ -22,6 +22,7 @@ from tests.serving.live import ConnectionClosed, Guest, InvalidStatus, Serve, en
 pytest.importorskip("ray.serve", reason="needs the packages of the extra 'ray'", exc_type=ImportError)
 
 from sana_wm.checkpoints.save import save_pretrained
+from sana_wm.engine.source import ModelSource
 from sana_wm.serving.limits import Limits
 from sana_wm.serving.ray_machine import RayMachine
 from sana_wm.serving.replicas.crowd import Crowd
@@ -72,7 +73,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorway]:
     save_pretrained(model, tiny_components(replace(SETTINGS, **SIZE)))
     limits = Limits(sessions=2, send_seconds=0.5)
     with RayMachine(torch.device("cpu"), 2) as machine:
-        setup = Setup(str(model), machine.device, 1, STEPS, 3, limits, TOKEN, local=True)
+        setup = Setup(ModelSource(str(model), machine.device), 1, STEPS, 3, limits, TOKEN, local=True)
         with deployed(setup, machine) as handle, listen("127.0.0.1", 0) as listener:
             crowd = Crowd(handle, 2)
             server = make_server(create_door(crowd, limits), limits)

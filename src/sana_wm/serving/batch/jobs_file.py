@@ -22,7 +22,7 @@ MAX_BYTES = 64 * 2**20
 EXAMPLE = 'a JSON object such as {"action": "w-80"}'
 KEYS = tuple(field.name for field in fields(VideoOrder))
 FILES = ("image", "camera", "intrinsics")
-OF_THE_RUN = ("model", "device", "fp8", "output_dir", "jobs", "replicas")
+OF_THE_RUN = ("model", "device", "dtype", "fp8", "output_dir", "jobs", "replicas")
 OF_STREAMS = ("stream", "resume", "save_every")
 INSTEAD = {
     "action": ("camera",),

@@ -26,8 +26,9 @@ class RayReplicas:
     """
 
     def __init__(self, studio: Studio, common: str, replicas: int) -> None:
-        self._machine = RayMachine(studio.device, replicas)
-        self._studio, self._common = replace(studio, device=self._machine.device), common
+        self._machine = RayMachine(studio.source.device, replicas)
+        source = replace(studio.source, device=self._machine.device)
+        self._studio, self._common = replace(studio, source=source), common
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, VideoJob | None]] = {}
         self._stillborn = 0
@@ -98,7 +99,7 @@ class _Replica:
     def load(self, studio: Studio, common: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._studio, self._common = studio, common
-        self._pipe = studio.load()
+        self._pipe = studio.source.load()
 
     def do(self, job: VideoJob) -> Outcome:
         return do_job(self._pipe, self._studio.directory, self._common, job, lambda share: None)

@@ -19,6 +19,7 @@ from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.fulfil import fulfil
 from sana_wm.engine.pipeline import SanaWMPipeline
 from sana_wm.engine.scene import Scene, check_scene, read_scene
+from sana_wm.engine.source import ModelSource
 from sana_wm.errors import InputError
 from sana_wm.evaluation.bench.fingerprint import file_sha256, model_print
 from sana_wm.serving.batch.jobs_file import FILES, VideoJob
@@ -38,19 +39,15 @@ SHARES = {
 
 @dataclass(frozen=True)
 class Studio:
-    """With which model, on which device, and into which folder the videos of a run are made."""
+    """With which model, and into which folder the videos of a run are made."""
 
-    model: str
-    device: torch.device
-    fp8: bool
+    source: ModelSource
     directory: Path
-
-    def load(self) -> SanaWMPipeline:
-        return SanaWMPipeline.from_pretrained(self.model, device=self.device, fp8=self.fp8)
 
     def settings(self) -> str:
         """Fingerprint of what all jobs have in common; a hub id is downloaded."""
-        return f"{model_print(self.model).model} {self.device.type} {self.fp8}"
+        source = self.source
+        return f"{model_print(source.model).model} {source.device.type} {source.dtype} {source.fp8}"
 
 
 class Crew(Protocol):
@@ -77,7 +74,7 @@ class ThisProcess:
         pass
 
     def run(self, jobs: Sequence[VideoJob], report: Report) -> Iterator[Outcome]:
-        pipe = self._studio.load()
+        pipe = self._studio.source.load()
         for job in jobs:
             yield do_job(pipe, self._studio.directory, self._settings, job, report)
 

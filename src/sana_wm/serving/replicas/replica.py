@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from ray import serve
 
-from sana_wm.engine.pipeline import SanaWMPipeline
+from sana_wm.engine.source import ModelSource
 from sana_wm.serving.app import create_app
 from sana_wm.serving.house import House
 from sana_wm.serving.limits import Limits
@@ -23,8 +23,7 @@ HERE = "127.0.0.1"
 class Setup:
     """What all replicas are made with; see :class:`~sana_wm.serving.house.House` and the flags of `sana-wm serve`."""
 
-    model: str
-    device: torch.device
+    source: ModelSource
     threads: int
     step: int | None
     chunk: int | None
@@ -47,7 +46,7 @@ class Replica:
 
     def __init__(self, setup: Setup) -> None:
         torch.set_num_threads(setup.threads)
-        pipe = SanaWMPipeline.from_pretrained(setup.model, device=setup.device)
+        pipe = setup.source.load()
         self._house = House(pipe, live_plan(pipe, setup.step, setup.chunk), setup.limits, setup.token)
         self._house.warm_up()
         listener = listen(HERE, 0)

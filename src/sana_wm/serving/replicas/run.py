@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from sana_wm.checkpoints.load import find_model
 from sana_wm.engine.failure import GenerationError
+from sana_wm.engine.source import ModelSource
 from sana_wm.errors import InputError, first_line
 from sana_wm.serving.limits import Limits
 from sana_wm.serving.ray_machine import RayMachine
@@ -27,8 +27,7 @@ LOOK_SECONDS, PATIENCE_SECONDS = 2.0, 60.0
 
 
 def serve_replicas(
-    model: str,
-    device: torch.device,
+    source: ModelSource,
     step: int | None,
     chunk: int | None,
     host: str,
@@ -47,15 +46,16 @@ def serve_replicas(
         InputError: the model, the device or the address cannot be used, or Ray cannot.
         GenerationError: the replicas do not start.
     """
-    machine = RayMachine(device, replicas)
+    machine = RayMachine(source.device, replicas)
     _check_installed()
     from sana_wm.serving.replicas.crowd import Crowd
     from sana_wm.serving.replicas.door import create_door
     from sana_wm.serving.replicas.replica import Setup  # imports Ray
 
-    find_model(model)
+    find_model(source.model)
     with listen(host, port) as listener, machine:  # the address is found out before anything large is loaded
-        setup = Setup(model, machine.device, machine.threads, step, chunk, limits, token, is_local(host))
+        here = replace(source, device=machine.device)
+        setup = Setup(here, machine.threads, step, chunk, limits, token, is_local(host))
         with deployed(setup, machine) as handle:
             where = address(listener)
             serve_for_ever(create_door(Crowd(handle, replicas), limits), limits, listener, lambda: ready(where))
