@@ -22,7 +22,7 @@ import torch
 
 from sana_wm.checkpoints.load import load_components
 from sana_wm.cli.bars import Bars
-from sana_wm.engine.devices import choose_device
+from sana_wm.engine.devices import choose_device, choose_dtype
 from sana_wm.errors import InputError
 from sana_wm.evaluation.held_out import WORLDS
 from sana_wm.evaluation.marks import markdown
@@ -34,8 +34,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Load, measure, write, print."""
     begin = time.perf_counter()
     device = choose_device(arguments.device)
-    # The weights stay float32 and run under autocast on CUDA, as in training.
-    components = load_components(arguments.model, device=device, dtype=torch.float32)
+    # Left as they are, the weights are float32 and run under autocast on CUDA, as in training.
+    dtype = choose_dtype(arguments.dtype) or torch.float32
+    components = load_components(arguments.model, device=device, dtype=dtype)
     arguments.out.mkdir(parents=True, exist_ok=True)
     workers = arguments.workers if arguments.workers is not None else 4 if device.type == "cuda" else 0
     with Bars() as bars:
@@ -67,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano", help="nano, a model directory or a hub id")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
+    parser.add_argument("--dtype", default="float32", help="weights of the transformer: float32 or bfloat16")
     parser.add_argument("--scenes", type=int, default=64, help="held-out clips, spread over the worlds")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--worlds", default=",".join(WORLDS))
