@@ -68,7 +68,7 @@ def test_the_file_of_jobs_in_the_docs_is_made_as_it_is_written(
 @pytest.mark.parametrize("page", [*PAGES, "batch.md"])
 def test_flags_and_links_of_a_page_exist(page: str, run: Run) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
-    verbs = (("generate",), ("convert",), ("evaluate", "rollout"))
+    verbs = (("generate",), ("convert",), ("evaluate", "rollout"), ("bench", "stream"))
     help_text = "".join(run(*verb, "--help").out for verb in verbs)
     for flag in set(re.findall(r"--[a-z_]{3,}", text)):
         assert flag in help_text, flag
