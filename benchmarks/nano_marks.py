@@ -18,8 +18,6 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
 from sana_wm.checkpoints.load import load_components
 from sana_wm.cli.bars import Bars
 from sana_wm.engine.devices import choose_device, choose_dtype
@@ -35,8 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     begin = time.perf_counter()
     device = choose_device(arguments.device)
     # Left as they are, the weights are float32 and run under autocast on CUDA, as in training.
-    dtype = choose_dtype(arguments.dtype) or torch.float32
-    components = load_components(arguments.model, device=device, dtype=dtype)
+    components = load_components(arguments.model, device=device, dtype=choose_dtype(arguments.dtype, device))
     arguments.out.mkdir(parents=True, exist_ok=True)
     workers = arguments.workers if arguments.workers is not None else 4 if device.type == "cuda" else 0
     with Bars() as bars:

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def test_names_become_a_device_and_numbers() -> None:
-    assert ModelSource.of("nano", "cpu") == ModelSource("nano", CPU, None, False)
+    assert ModelSource.of("nano", "cpu") == ModelSource("nano", CPU, torch.float32, False)
     assert ModelSource.of("there/is-none", "cpu", "bfloat16") == ModelSource("there/is-none", CPU, torch.bfloat16)
 
 

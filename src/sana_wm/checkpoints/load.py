@@ -40,6 +40,11 @@ FORMAT = "sana-wm"
 VERSION = 1
 
 
+def default_dtype(device: torch.device) -> torch.dtype:
+    """What a model computes in where nobody says."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
+
+
 def load_components(
     source: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
 ) -> Components:
@@ -55,7 +60,7 @@ def load_components(
         InputError: there is no such model, or its files do not fit together.
     """
     device = torch.device(device)
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+    dtype = dtype or default_dtype(device)
     folder = find_model(source)
     if (folder / MODEL_JSON).is_file():
         return _load_ours(folder, device, dtype)

@@ -55,15 +55,13 @@ def forward(
     On a GPU every part stands beside its floor: the arithmetic and the memory traffic it cannot do without, at the
     card's peaks.
     """
-    import torch
-
-    from sana_wm.engine.devices import choose_device
+    from sana_wm.engine.devices import choose_device, choose_dtype
     from sana_wm.evaluation.forward_floor import Peaks
     from sana_wm.evaluation.forward_speed import bench_forward
 
     chosen = choose_device(device)
     shapes = _shapes(preset, latent_frames, batch)
-    dtype = torch.bfloat16 if chosen.type == "cuda" else torch.float32
+    dtype = choose_dtype("auto", chosen)
     found = bench_forward(
         preset, shapes, chosen, dtype, runs=runs, plain=plain, fp8=fp8,
         peaks=Peaks(1e12 * peak_tflops, 1e12 * peak_tbs), report=lambda r: typer.echo(forward_lines(r)),
@@ -158,13 +156,11 @@ def stream(
     out: OutFlag = None,
 ) -> None:
     """Time the stages of a chunk, and measure what a world that streams holds between two chunks."""
-    import torch
-
     from sana_wm.engine.devices import choose_device, choose_dtype
     from sana_wm.evaluation.stream_speed import bench_stream
 
     chosen = choose_device(device)
-    numbers = choose_dtype(dtype) or (torch.bfloat16 if chosen.type == "cuda" else torch.float32)
+    numbers = choose_dtype(dtype, chosen)
     found = bench_stream(
         preset, chosen, numbers, chunks=chunks, steps=step, report=lambda r: typer.echo(stream_line(r))
     )

@@ -78,5 +78,5 @@ def _replay(path: Path, output_dir: Path, source: ModelSource) -> None:
     if apart:
         raise InputError(
             f"the frames of chunk {apart[0]} and {len(apart) - 1} others are not those recorded; another model "
-            f"({walk.model or 'unnamed'} made them), device, number of threads or version gives others."
+            f"({walk.model or 'unnamed'} made them), device, --dtype, number of threads or version gives others."
         )

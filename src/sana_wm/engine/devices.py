@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import torch
 
+from sana_wm.checkpoints.load import default_dtype
 from sana_wm.errors import InputError
 
-DTYPES: dict[str, torch.dtype | None] = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def choose_dtype(name: str = "auto") -> torch.dtype | None:
-    """The numbers called `name`; None for "auto", which is bfloat16 on CUDA and float32 on a CPU.
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The numbers called `name`; "auto" is bfloat16 on CUDA and float32 on a CPU.
 
     Raises:
         InputError: the name is unknown.
     """
+    if name == "auto":
+        return default_dtype(device)
     if name not in DTYPES:
-        raise InputError(f"dtype is {name!r}; it must be one of {', '.join(DTYPES)}.")
+        raise InputError(f"dtype is {name!r}; it must be one of auto, {', '.join(DTYPES)}.")
     return DTYPES[name]
 
 

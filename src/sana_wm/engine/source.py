@@ -35,7 +35,7 @@ class ModelSource:
         chosen = choose_device(device)
         if fp8:
             check_fp8(chosen)
-        return cls(model, chosen, choose_dtype(dtype), fp8)
+        return cls(model, chosen, choose_dtype(dtype, chosen), fp8)
 
     def load(self) -> SanaWMPipeline:
         """The model, on its device.

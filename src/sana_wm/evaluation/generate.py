@@ -35,5 +35,6 @@ def generate(
         plan: that of :func:`~sana_wm.engine.stream_plan.plan_video` is the model's own.
         report: gets the sampling steps done so far, counted a clip.
     """
-    make = generate_whole if isinstance(plan, SamplingPlan) else generate_in_chunks
-    return make(components, clips, prompts, plan, batch=batch, seed=seed, report=report)  # type: ignore[arg-type]
+    if isinstance(plan, SamplingPlan):
+        return generate_whole(components, clips, prompts, plan, batch=batch, seed=seed, report=report)
+    return generate_in_chunks(components, clips, prompts, plan, batch=batch, seed=seed, report=report)

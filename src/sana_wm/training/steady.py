@@ -71,8 +71,9 @@ SQUARINGS = 8
 def largest_eigenvalue(matrices: Tensor) -> Tensor:
     """(...) of symmetric (...,D,D) without negative eigenvalues; infinite where a matrix is not finite.
 
-    A matrix that is squared again and again keeps of itself what belongs to its largest eigenvalues; these are then
-    asked for theirs. A decomposition of 10,000 small matrices takes a GPU seconds, and nobody wants the others.
+    A matrix that is squared again and again keeps of itself what belongs to its largest eigenvalues; of these the
+    result is a mean, never more than the largest and less by half a percent at the most. Libraries decompose small
+    matrices on a GPU nearly one by one, and nobody wants the other eigenvalues.
     """
     finite = matrices.isfinite().flatten(-2).all(-1)
     matrices = torch.where(finite[..., None, None], matrices, 0.0)
