@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import Tensor
 
 from sana_wm.engine.pipeline import SanaWMPipeline
-from sana_wm.engine.replay import LAUNCH_BOUND, Replayed, replayed_if_short, tensors_of, with_tensors
+from sana_wm.engine.replay import LAUNCH_BOUND, Replayed, no_collection, replayed_if_short, tensors_of, with_tensors
 from sana_wm.models.history import BlockState, ChunkKeys, GdnMemory, History, SoftmaxMemory
 from tests.engine.tiny import picture, tiny_components
 
@@ -41,6 +44,53 @@ def test_what_a_step_is_given_is_taken_apart_and_put_together_again() -> None:
     assert history.tensors().keys() == _history(1.0).tensors().keys()
     assert all(torch.equal(x, torch.ones(2)) for x in history.tensors().values())
     assert all(torch.equal(x, torch.zeros(2)) for x in tensors)
+
+
+class _Garbage:
+    """Refers to itself, so that only the collector frees it."""
+
+    def __init__(self) -> None:
+        self.own = self
+
+
+def test_no_garbage_is_collected_while_something_is_recorded() -> None:
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        with pytest.raises(RuntimeError), no_collection():
+            garbage = weakref.ref(_Garbage())
+            kept = [[[]] for _ in range(100)]
+            assert garbage() is not None
+            raise RuntimeError
+        assert gc.isenabled()
+        kept += [[[]] for _ in range(100)]
+        assert garbage() is None
+    finally:
+        gc.set_threshold(*threshold)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_older_recordings_that_are_garbage_do_not_end_one_that_is_made() -> None:
+    def leaves_garbage(x: Tensor) -> Tensor:
+        for _ in range(100):
+            x = x + len([[[]] for _ in range(10)])
+        return x
+
+    for _ in range(3):
+        step = Replayed(leaves_garbage, after=0)
+        cycle: list[object] = [step]
+        cycle.append(cycle)
+        step(torch.ones(3, device="cuda"))
+        del step, cycle
+    threshold = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        found = Replayed(leaves_garbage)
+        for _ in range(3):
+            assert found(torch.ones(3, device="cuda")).tolist() == [1001.0] * 3
+    finally:
+        gc.set_threshold(*threshold)
 
 
 @pytest.mark.gpu

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -66,9 +68,28 @@ class Replayed:
         own = with_tensors(given, iter(kept))
         graph = torch.cuda.CUDAGraph()
         # Other threads, such as that of the decoder, go on using the GPU meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self._function(*own)
         return _Recording(graph, kept, result, torch.cuda.Event())
+
+
+_NO_COLLECTION = threading.Lock()
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Python looks for no garbage in here, in one thread at a time.
+
+    It could find an older recording, and freeing that in the thread that records ends what is being recorded.
+    """
+    with _NO_COLLECTION:
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if enabled:
+                gc.enable()
 
 
 def replayed_if_short(
