@@ -6,22 +6,19 @@ a step, memory and, with ``--profile``, the kernels that took longest. Drawing a
 
 Run: ``python benchmarks/train_step.py --device cuda [--stage autoencoder] [--profile] [--set world.optimizer.lr=...]``
 Distillation: ``--recipe nano-ode`` or ``--recipe nano-forcing`` (its median is a step of the critic alone).
-With ``--recorded`` the same steps are measured as they are and then with `recorded: true` in the recipe, on a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
@@ -73,35 +70,6 @@ def build(name: str, recipe: Recipe | DistillRecipe, device: torch.device) -> St
     return WorldStage(recipe.world, source, start.codec.to(device), size=size, seed=0, device=device, start=start)
 
 
-def with_recordings(recipe: Recipe | DistillRecipe, recorded: bool) -> Recipe | DistillRecipe:
-    """The recipe, all stages of which are or are not to be recorded."""
-    if isinstance(recipe, Recipe):
-        return replace(recipe, world=replace(recipe.world, recorded=recorded))
-    ode = None if recipe.ode is None else replace(recipe.ode, recorded=recorded)
-    forcing = None if recipe.self_forcing is None else replace(recipe.self_forcing, recorded=recorded)
-    return replace(recipe, ode=ode, self_forcing=forcing)
-
-
-def measure(take: Callable[[int], float], warmup: int, steps: int, device: torch.device) -> dict[str, Any]:
-    """Milliseconds a step, and the memory of all of them."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    started = time.perf_counter()
-    for step in range(warmup):
-        take(step)
-    warm = time.perf_counter() - started
-    times = sorted(take(warmup + i) for i in range(steps))
-    return {
-        "first_steps_s": warm,
-        "median_ms": statistics.median(times),
-        "p90_ms": times[int(0.9 * (len(times) - 1))],
-        "mean_ms": statistics.fmean(times),
-        "steps": steps,
-        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
-        "reserved_gb": torch.cuda.max_memory_reserved() / 1e9 if device.type == "cuda" else None,
-    }
-
-
 def main() -> None:
     """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -111,18 +79,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20, help="measured steps")
     parser.add_argument("--warmup", type=int, default=4, help="steps before; on a GPU they compile")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as of sana-wm train")
-    parser.add_argument("--recorded", action="store_true", help="measure them recorded as well; needs a GPU")
     parser.add_argument("--profile", action="store_true", help="print the kernels of five steps")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     args = parser.parse_args()
     device = torch.device(args.device)
     torch.set_float32_matmul_precision("high")
-    recipe = load_any_recipe(args.recipe, args.set)
-    if args.recorded and (device.type != "cuda" or (isinstance(recipe, Recipe) and args.stage == "autoencoder")):
-        parser.error("--recorded needs --device cuda and a stage that can be recorded: world, or one of a distillation")
-    if args.recorded:
-        recipe = with_recordings(recipe, False)
-    stage = build(args.stage, recipe, device)
+    stage = build(args.stage, load_any_recipe(args.recipe, args.set), device)
 
     def take(step: int) -> float:
         start = time.perf_counter()
@@ -131,20 +93,24 @@ def main() -> None:
             torch.cuda.synchronize()
         return (time.perf_counter() - start) * 1e3
 
+    started = time.perf_counter()
+    for step in range(args.warmup):
+        take(step)
+    warm = time.perf_counter() - started
+    times = sorted(take(args.warmup + i) for i in range(args.steps))
     figures = {
         "stage": stage.name,
         "settings": args.set,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
         "torch": torch.__version__,
-        **measure(take, args.warmup, args.steps, device),
+        "first_steps_s": warm,
+        "median_ms": statistics.median(times),
+        "p90_ms": times[int(0.9 * (len(times) - 1))],
+        "mean_ms": statistics.fmean(times),
+        "steps": args.steps,
+        "peak_gb": torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else None,
+        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
     }
-    if args.recorded:
-        del stage  # `take` sees the one that follows
-        gc.collect()
-        torch.cuda.empty_cache()
-        stage = build(args.stage, with_recordings(recipe, True), device)
-        figures["recorded"] = measure(take, args.warmup, args.steps, device)
-    figures["peak_rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(json.dumps(figures))
     if args.out is not None:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,13 +28,13 @@ def recipe(*overrides: str) -> Recipe:
     return load_recipe(RECIPE, list(overrides))
 
 
-def source(recipe: Recipe, workers: int = 0, peers: Peers = ALONE, device: torch.device = CPU) -> ClipSource:
+def source(recipe: Recipe, workers: int = 0, peers: Peers = ALONE) -> ClipSource:
     """One ray a pixel: the pictures only have to be the same, not smooth."""
     return ClipSource(
         Renderer(samples=1),
         height=recipe.data.height,
         width=recipe.data.width,
-        device=device,
+        device=CPU,
         recorded={},
         recorded_share=0.0,
         seed=recipe.seed,
@@ -56,12 +55,11 @@ def autoencoder(recipe: Recipe, peers: Peers = ALONE, start: NanoAutoencoder | N
     return AutoencoderStage(part, clips, seed=recipe.seed, device=CPU, start=start, peers=peers)
 
 
-def world(recipe: Recipe, peers: Peers = ALONE, start: Start | None = None, device: torch.device = CPU) -> WorldStage:
+def world(recipe: Recipe, peers: Peers = ALONE, start: Start | None = None) -> WorldStage:
     """The same for the second stage, on an untrained codec."""
     size = (recipe.data.height, recipe.data.width)
-    part, clips = recipe.shared_by(peers.size).world, source(recipe, peers=peers, device=device)
-    shared: dict[str, Any] = {"size": size, "seed": recipe.seed, "start": start, "peers": peers}
-    return WorldStage(part, clips, codec(recipe).to(device), device=device, **shared)
+    part, clips = recipe.shared_by(peers.size).world, source(recipe, peers=peers)
+    return WorldStage(part, clips, codec(recipe), size=size, seed=recipe.seed, device=CPU, start=start, peers=peers)
 
 
 class Interrupted:

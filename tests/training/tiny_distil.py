@@ -48,24 +48,23 @@ def saved(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def source(recipe: DistillRecipe, peers: Peers = ALONE, device: torch.device = CPU) -> ClipSource:
+def source(recipe: DistillRecipe, peers: Peers = ALONE) -> ClipSource:
     return ClipSource(
-        Renderer(samples=1), height=recipe.data.height, width=recipe.data.width, device=device,
+        Renderer(samples=1), height=recipe.data.height, width=recipe.data.width, device=CPU,
         recorded={}, recorded_share=0.0, seed=recipe.seed, peers=peers,
     )  # fmt: skip
 
 
-def ode(recipe: DistillRecipe, peers: Peers = ALONE, device: torch.device = CPU) -> OdeStage:
-    return _stage(OdeStage, recipe, peers, device)
+def ode(recipe: DistillRecipe, peers: Peers = ALONE) -> OdeStage:
+    return _stage(OdeStage, recipe, peers)
 
 
-def self_forcing(recipe: DistillRecipe, peers: Peers = ALONE, device: torch.device = CPU) -> SelfForcingStage:
-    return _stage(SelfForcingStage, recipe, peers, device)
+def self_forcing(recipe: DistillRecipe, peers: Peers = ALONE) -> SelfForcingStage:
+    return _stage(SelfForcingStage, recipe, peers)
 
 
-def _stage(kind, recipe: DistillRecipe, peers: Peers, device: torch.device):  # type: ignore[no-untyped-def]
-    world, codec = (part.to(device) for part in parts())
+def _stage(kind, recipe: DistillRecipe, peers: Peers):  # type: ignore[no-untyped-def]
+    world, codec = parts()
     score = Score(world.transformer.requires_grad_(False), world.text.requires_grad_(False), recipe.size)
     part = recipe.shared_by(peers.size)
-    clips = source(recipe, peers, device)
-    return kind(part, clips, codec, world.transformer, world.text, score, device=device, peers=peers)
+    return kind(part, source(recipe, peers), codec, world.transformer, world.text, score, device=CPU, peers=peers)

@@ -60,12 +60,11 @@ class Visibility:
         """(T,) the chunk of every frame of a call, from 0; None for a single chunk."""
         if self.whole:
             return None
-        # Filled where it is: a table copied to a GPU would be waited for, and could not be recorded.
+        # Filled where it is: a table copied to a GPU would be waited for.
         found = torch.empty(frames, dtype=torch.int64, device=device)
         for chunk, (first, end) in enumerate(self.bounds(frames)):
             found[first:end].fill_(chunk)
         return found
-
 
 
 WHOLE = Visibility()

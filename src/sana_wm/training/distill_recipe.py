@@ -32,7 +32,6 @@ class OdeRecipe:
         trajectories: how many are kept; `refresh` of them are replaced by new ones every `refresh_every` steps.
         teacher_steps, flow_shift: Euler steps of the teacher, to which the student's own noise levels are added.
         guidance_scale: of the teacher; 1 is none.
-        recorded: as of the world, and the calls of the teacher if they are short.
     """
 
     optimizer: OptimizerRecipe
@@ -44,7 +43,6 @@ class OdeRecipe:
     teacher_steps: int
     flow_shift: float
     guidance_scale: float = 1.0
-    recorded: bool = False
 
     def __post_init__(self) -> None:
         if self.frames < 1 or (self.frames - 1) % STRIDE:
@@ -71,8 +69,6 @@ class SelfForcingRecipe:
             scores see the whole clip, so a student can learn from long ones at the cost of short ones.
         real_guidance: how far the teacher's guess is pushed away from that without the prompt; 0 is not at all, 3 is
             a guidance scale of 4.
-        recorded: as of the world, for the step of the critic; and the calls of critic and teacher without gradients
-            if they are short.
     """
 
     generator: OptimizerRecipe
@@ -86,7 +82,6 @@ class SelfForcingRecipe:
     score_range: tuple[float, float] = (0.02, 0.98)
     learning_chunks: int = 0
     real_guidance: float = 0.0
-    recorded: bool = False
 
     def __post_init__(self) -> None:
         check_clips(self, self.critic.steps, STRIDE, "self_forcing")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,11 +12,10 @@ from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import Visibility
 from sana_wm.training.distill_recipe import DistillRecipe
-from sana_wm.training.distillation import Snapshots, take_snapshots
+from sana_wm.training.distillation import take_snapshots
 from sana_wm.training.noise_levels import of_frames
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
-from sana_wm.training.recorded import loss_with_gradients, maybe_recorded
 from sana_wm.training.scores import Score, TrajectoryBank, features, mixed
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.steady import LOOKS, ROUNDS, steady
@@ -54,15 +52,13 @@ class OdeStage:
         self.text = text
         self.optimizer = Optimizer(self.model, recipe.ode.optimizer, peers)
         seed = peers.seed(recipe.seed * 1_000_099)
-        self._learn = maybe_recorded(self._error, self.model, device, recorded=recipe.ode.recorded)
-        if recipe.ode.recorded:
-            teacher = teacher.recorded()
         self.bank = TrajectoryBank(source, codec, text, recipe.ode, teacher, recipe.stream.sigmas, seed)
 
     def step(self, step: int) -> dict[str, Tensor]:
         self._fill(step)
-        loss = self._learn(*self._example(step))
-        return {"loss": loss, "grad": self.optimizer.update(step)}
+        loss = self._loss(step)
+        norm = self.optimizer.step(loss, step)
+        return {"loss": loss.detach(), "grad": norm}
 
     def _fill(self, step: int) -> None:
         """A few trajectories are replaced by new ones now and then."""
@@ -70,28 +66,25 @@ class OdeStage:
         first = bank.capacity - bank.capacity % bank.group
         bank.hold(first + step // self.ode.refresh_every * self.ode.refresh)
 
-    def _example(self, step: int) -> tuple[Snapshots, Tensor, tuple[Tensor, Tensor]]:
-        """Everything that is drawn for a step: frames of ways, ids of captions, cameras."""
+    def _loss(self, step: int) -> Tensor:
         plan = self.ode
         generator = torch.Generator().manual_seed(self.peers.seed(self.recipe.seed * 1_000_003 + step))
         batch = self.bank.draw(plan.batch, plan.frames, generator)
         levels = len(self.recipe.stream.timesteps)
         ways = batch.latents.unflatten(1, (levels, -1))
-        frames = ways.shape[3]
+        frames, height, width = ways.shape[3:]
         starts = tuple(self.recipe.chunks.starts(frames))
         drawn = torch.randint(levels, (plan.batch, len(starts)), generator=generator)
         index = of_frames(drawn, starts, frames).to(self.device, non_blocking=True)
         sigmas = torch.tensor(self.recipe.stream.sigmas).to(self.device, non_blocking=True)
-        return take_snapshots(ways, sigmas, index), batch.captions, batch.cameras(self.recipe.size)
-
-    def _error(self, snapshots: Snapshots, captions: Tensor, cameras: tuple[Tensor, Tensor]) -> Tensor:
-        """The loss. Nothing but numbers in tensors decides what happens here, as a recording needs it."""
-        frames, height, width = snapshots.latents.shape[2:]
+        snapshots = take_snapshots(ways, sigmas, index)
         chunks = self.recipe.chunks
-        visibility = Visibility(tuple(chunks.starts(frames)), window=chunks.window, sink=chunks.sink)
+        visibility = Visibility(starts, window=chunks.window, sink=chunks.sink)
         with mixed(self.device):
-            y, mask = features(self.text, captions)
-            context = self.model.condition((frames, height, width), y, mask, *cameras, visibility)
+            y, mask = features(self.text, batch.captions)
+            context = self.model.condition(
+                (frames, height, width), y, mask, *batch.cameras(self.recipe.size), visibility
+            )
             velocity = self.model.denoise(snapshots.latents, 1000 * snapshots.sigma[:, None], context)
         return snapshots.loss(velocity)
 
@@ -104,8 +97,7 @@ class OdeStage:
 
     def finished(self) -> SanaWMTransformer:
         """The averaged weights with steady heads."""
-        self._learn = partial(loss_with_gradients, self._error)  # recordings give back their memory
         self.optimizer.ema.copy_to(self.model)
         self._fill(self.steps)
-        steady(self.model, lambda look: self._error(*self._example(self.steps + look)), LOOKS, ROUNDS)
+        steady(self.model, lambda look: self._loss(self.steps + look), LOOKS, ROUNDS)
         return self.model.eval()

@@ -63,13 +63,8 @@ class Optimizer:
         self.ema = Ema(module, recipe.ema)
 
     def step(self, loss: Tensor, step: int) -> Tensor:
-        """Backward and :meth:`update`."""
+        """Backward, clip, update. Returns the gradient norm before clipping, still on the device."""
         loss.backward()
-        return self.update(step)
-
-    def update(self, step: int) -> Tensor:
-        """Clip the gradients that are there, and take the step. Returns their norm before clipping, still on the
-        device."""
         self.peers.average_gradients(self.module.parameters())
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.grad_clip)
         rate = learning_rate(self.recipe, step)

@@ -178,7 +178,6 @@ class WorldRecipe:
         step on; see `start.open_cameras`. A run that starts from a trained model has that model's.
         chunks: train the model to see in these; None trains it to see whole clips.
         chunk_noise: how the chunks then get their noise levels.
-    recorded: on a GPU, record a loss and its gradients once for each clip length and replay them; see `recorded`.
     """
 
     model: TransformerConfig
@@ -196,7 +195,6 @@ class WorldRecipe:
     camera_init: Literal["silent", "open"] = "silent"
     chunks: ChunkSettings | None = None
     chunk_noise: ChunkNoise = field(default_factory=ChunkNoise)
-    recorded: bool = False
 
     def __post_init__(self) -> None:
         """What would fail in the middle of a run fails here."""

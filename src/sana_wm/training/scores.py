@@ -15,7 +15,6 @@ from sana_wm.sampling import euler_sigmas, flow_euler_ltx, guided
 from sana_wm.training.bank import LatentBank, LatentBatch
 from sana_wm.training.distill_recipe import OdeRecipe
 from sana_wm.training.objective import Noised
-from sana_wm.training.recorded import RecordedDenoise
 from sana_wm.training.sources import ClipSource
 
 
@@ -24,29 +23,16 @@ class Score:
 
     Args:
         size: height and width of the pictures.
-        recorded: what runs the transformer without gradients; None is the transformer itself.
     """
 
-    def __init__(
-        self,
-        transformer: SanaWMTransformer,
-        text: NanoTextEncoder,
-        size: tuple[int, int],
-        recorded: RecordedDenoise | None = None,
-    ) -> None:
+    def __init__(self, transformer: SanaWMTransformer, text: NanoTextEncoder, size: tuple[int, int]) -> None:
         self.transformer, self.text, self.size = transformer, text, size
-        self._without_gradients = transformer.denoise if recorded is None else recorded
-
-    def recorded(self) -> Score:
-        """The same model, whose calls without gradients are recorded where a GPU would wait for their launches."""
-        return Score(self.transformer, self.text, self.size, RecordedDenoise(self.transformer))
 
     def velocity(self, noised: Noised, batch: LatentBatch, *, empty_prompt: bool = False) -> Tensor:
         """(B, C, T, H, W) float32 of noised latents of the clips of `batch`; with gradients where they are enabled."""
         with mixed(noised.latents.device):
             context = self._context(batch, *features(self.text, batch.captions, empty_prompt=empty_prompt))
-            denoise = self.transformer.denoise if torch.is_grad_enabled() else self._without_gradients
-            return denoise(noised.latents, noised.timesteps, context).float()
+            return self.transformer.denoise(noised.latents, noised.timesteps, context).float()
 
     @torch.no_grad()
     def trajectory(
@@ -64,7 +50,7 @@ class Score:
             context = self._context(batch, y, mask)
 
             def model_fn(latents: Tensor, timesteps: Tensor) -> Tensor:
-                return self._without_gradients(latents, timesteps, context)
+                return self.transformer.denoise(latents, timesteps, context)
 
             seen = [noise.float()]
             clean = torch.zeros(noise.shape[2], dtype=torch.bool)
@@ -134,9 +120,5 @@ def features(text: NanoTextEncoder, ids: Tensor, *, empty_prompt: bool = False) 
 
 
 def mixed(device: torch.device) -> torch.autocast:
-    """bfloat16 autocast on a GPU, which makes a copy of a weight every time that it is used.
-
-    Copies that are kept would be those of the call that made them: without gradients, or outside of a recording. No
-    weight is used twice in a pass, so they would save nothing.
-    """
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda", cache_enabled=False)
+    """bfloat16 autocast on a GPU, a new one for every call, as :class:`~sana_wm.models.chunked.ChunkedModel` says."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import random
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from sana_wm.training.distillation import clean_guess, guided_guess, match_distr
 from sana_wm.training.objective import Noised, add_noise, velocity_loss
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
-from sana_wm.training.recorded import RecordedAdvance, loss_with_gradients, maybe_recorded
+from sana_wm.training.recorded import RecordedAdvance
 from sana_wm.training.scores import Score, features
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.steady import LOOKS, ROUNDS, steady
@@ -60,9 +59,6 @@ class SelfForcingStage:
         self.text, self.teacher = text, teacher
         critic = copy.deepcopy(teacher.transformer).requires_grad_(True)
         self.critic = Score(critic, teacher.text, teacher.size)
-        if self.forcing.recorded:
-            self.teacher, self.critic = self.teacher.recorded(), self.critic.recorded()
-        self._learn = maybe_recorded(self._critic_error, critic, device, recorded=self.forcing.recorded)
         self.generator_optimizer = Optimizer(self.model, recipe.self_forcing.generator, peers)
         self.critic_optimizer = Optimizer(critic, recipe.self_forcing.critic, peers)
         self._advance: Advance | None = RecordedAdvance(self.model)
@@ -80,13 +76,10 @@ class SelfForcingStage:
         with torch.no_grad():
             made = self.make(batch, step, CRITIC, random_numbers)
         noised, sigma = self._noised(made, random_numbers)
-        loss = self._learn(noised, batch, (sigma > 0).float())
-        norm = self.critic_optimizer.update(step)
-        return {"critic": loss, "critic_grad": norm, "frames": torch.tensor(batch.c2w.shape[1])}
-
-    def _critic_error(self, noised: Noised, batch: LatentBatch, counted: Tensor) -> Tensor:
-        """The critic's loss. Nothing but numbers in tensors decides what happens here, as a recording needs it."""
-        return velocity_loss(self.critic.velocity(noised, batch), noised.target, counted)
+        velocity = self.critic.velocity(noised, batch)
+        loss = velocity_loss(velocity, noised.target, (sigma > 0).float())
+        norm = self.critic_optimizer.step(loss, step)
+        return {"critic": loss.detach(), "critic_grad": norm, "frames": torch.tensor(batch.c2w.shape[1])}
 
     def _generator_step(self, step: int) -> dict[str, Tensor]:
         """The student moves along the difference of the two scores."""
@@ -185,7 +178,6 @@ class SelfForcingStage:
 
     def finished(self) -> SanaWMTransformer:
         """The averaged weights of the student with steady heads."""
-        self._learn = partial(loss_with_gradients, self._critic_error)  # recordings give back their memory
         self.generator_optimizer.ema.copy_to(self.model)
         self._advance = None  # what is replayed passes no module, where growth is looked at
 

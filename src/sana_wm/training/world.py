@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +16,10 @@ from sana_wm.models.visibility import WHOLE, Visibility
 from sana_wm.training.bank import LatentBank, LatentBatch
 from sana_wm.training.clip_banks import ClipBanks
 from sana_wm.training.noise_levels import chunk_levels, level_sigmas, of_frames
-from sana_wm.training.objective import Noised, add_noise, draw_sigma, velocity_loss
+from sana_wm.training.objective import add_noise, draw_sigma, velocity_loss
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.recipe import WorldRecipe
-from sana_wm.training.recorded import loss_with_gradients, maybe_recorded
-from sana_wm.training.scores import mixed
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.start import Start, open_cameras
 from sana_wm.training.steady import Growth, quieten, watch_growth
@@ -44,15 +40,6 @@ class WorldModel(nn.Module):
         init_transformer(self.transformer, generator)
         if recipe.camera_init == "open":
             open_cameras(self.transformer, generator)
-
-
-class Example(NamedTuple):
-    """Everything that is drawn for a step: noised clips, which frames (B, T) count, ids of captions, cameras."""
-
-    noised: Noised
-    counted: Tensor
-    captions: Tensor
-    cameras: tuple[Tensor | None, Tensor | None]
 
 
 class WorldStage:
@@ -90,7 +77,6 @@ class WorldStage:
             self.model.transformer.load_state_dict(start.transformer.state_dict())
             self.model.text.load_state_dict(start.text.state_dict())
         self.optimizer = Optimizer(self.model, recipe.optimizer, peers)
-        self._learn = maybe_recorded(self._error, self.model, device, recorded=recipe.recorded)
         self.banks = ClipBanks(recipe, source, codec, self.model.text, seed=seed, peers=peers)
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -101,21 +87,21 @@ class WorldStage:
             self._steady(bank, step, rounds=1)
             self.peers.adopt(*self.model.parameters())  # each saw other clips; all go on with what the first found
         batch = self.banks.draw(step)
-        loss = self._learn(self._example(batch, step))
-        norm = self.optimizer.update(step)
-        return {"loss": loss, "frames": torch.tensor(batch.c2w.shape[1]), "grad": norm}
+        loss = self._loss(batch, step)
+        norm = self.optimizer.step(loss, step)
+        return {"loss": loss.detach(), "frames": torch.tensor(batch.c2w.shape[1]), "grad": norm}
 
     def _loss(self, batch: LatentBatch, step: int) -> Tensor:
-        return self._error(self._example(batch, step))
-
-    def _example(self, batch: LatentBatch, step: int) -> Example:
         generator = torch.Generator(self.device).manual_seed(self.peers.seed(self.seed * 1_000_033 + step))
         clean = batch.latents
-        b, _, frames = clean.shape[:3]
-        if self.recipe.chunks is None:
+        b, _, frames, height, width = clean.shape
+        chunks, visibility = self.recipe.chunks, WHOLE
+        if chunks is None:
             sigma = draw_sigma(b, self.recipe.flow_shift, generator)[:, None].repeat(1, frames)
         else:
-            sigma = self._chunk_sigma(b, tuple(self.recipe.chunks.starts(frames)), frames, step)
+            starts = tuple(chunks.starts(frames))
+            visibility = Visibility(starts, window=chunks.window, sink=chunks.sink)
+            sigma = self._chunk_sigma(b, starts, frames, step)
         sigma[:, 0] = 0.0
         supervised = (sigma > 0).float()  # what is clean already says nothing of its noise
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
@@ -127,19 +113,11 @@ class WorldStage:
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if random.Random(self.seed * 104_729 + step).random() >= self.recipe.camera_dropout:
             cameras = batch.cameras(self.size)
-        return Example(noised, supervised, captions, cameras)
-
-    def _error(self, example: Example) -> Tensor:
-        """The loss. Nothing but numbers in tensors decides what happens here, as a recording needs it."""
-        noised, chunks, visibility = example.noised, self.recipe.chunks, WHOLE
-        frames, height, width = noised.latents.shape[2:]
-        if chunks is not None:
-            visibility = Visibility(tuple(chunks.starts(frames)), window=chunks.window, sink=chunks.sink)
-        with mixed(self.device):
-            y, mask = self.model.text(example.captions)
-            context = self.model.transformer.condition((frames, height, width), y, mask, *example.cameras, visibility)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            y, mask = self.model.text(captions)
+            context = self.model.transformer.condition((frames, height, width), y, mask, *cameras, visibility)
             velocity = self.model.transformer.denoise(noised.latents, noised.timesteps, context)
-        return velocity_loss(velocity, noised.target, example.counted)
+        return velocity_loss(velocity, noised.target, supervised)
 
     def _chunk_sigma(self, batch: int, starts: tuple[int, ...], frames: int, step: int) -> Tensor:
         """(B, T): every chunk its own noise level."""
@@ -158,7 +136,6 @@ class WorldStage:
     @torch.no_grad()
     def finished(self) -> WorldModel:
         """The averaged weights with steady heads, and the features of the empty prompt where the layout keeps them."""
-        self._learn = partial(loss_with_gradients, self._error)  # recordings give back their memory
         self.optimizer.ema.copy_to(self.model)
         if self.steps > 0:
             self._steady(self._statistics_bank(), self.steps, rounds=STEADY_ROUNDS)
