@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Parse the command line and run; wrong input is one sentence and exit status 2."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--whole", default="nano", help="a model that sees whole clips; others are compared to it")
+    parser.add_argument("--whole", default="runs/nano/model", help="sees whole clips; others are compared to it")
     parser.add_argument("--causal", nargs="*", default=[], help="models that see in chunks")
     parser.add_argument("--student", nargs="*", default=[], help="distilled models")
     parser.add_argument("--steps", type=int, default=16, help="Euler steps a chunk of the models that see in chunks")

@@ -304,6 +304,12 @@ def test_another_beginning_or_another_teacher_is_refused(uninterrupted: Path, tm
         run(uninterrupted, teacher, None, "pipeline.stream.timesteps=[1000, 0]")
 
 
+def test_a_teacher_that_sees_in_chunks_is_refused(uninterrupted: Path, tmp_path: Path, teacher: Path) -> None:
+    with pytest.raises(InputError, match="a teacher sees whole clips"):
+        run(tmp_path, uninterrupted / "model", teacher)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_distillation_needs_a_beginning(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="give --init"):
         distil(tiny_distil.recipe(), tmp_path, device=CPU, stop=Stop(), workers=0, init=None)

@@ -78,7 +78,11 @@ def distil(
 
 
 def _check_pair(start: Start, teacher: Start) -> None:
-    """One codec, one way of reading captions, one kind of latents."""
+    """One codec, one way of reading captions, one kind of latents; a teacher that sees whole clips."""
+    if teacher.settings.stream is not None:
+        raise InputError(
+            f"the teacher {teacher.model} sees in chunks; a teacher sees whole clips, as that of `sana-wm train nano`"
+        )
     ours, theirs = start.codec.state_dict(), teacher.codec.state_dict()
     same = ours.keys() == theirs.keys() and all(torch.equal(x, theirs[name]) for name, x in ours.items())
     if not same:

@@ -104,7 +104,7 @@ class DistillRecipe:
     """One or both ways, one after the other. `pipeline.stream` says what the student becomes: its chunks and steps.
 
     Attributes:
-        teacher: a model that sees whole clips: "nano" or a directory. Its codec must be the student's.
+        teacher: a directory of a model that sees whole clips. Its codec must be the student's.
     """
 
     seed: int

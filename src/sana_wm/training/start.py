@@ -11,6 +11,7 @@ from torch import nn
 
 from sana_wm.checkpoints.load import find_model, load_components
 from sana_wm.errors import InputError
+from sana_wm.models.config import PipelineSettings
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
 from sana_wm.models.transformer import SanaWMTransformer
@@ -22,11 +23,12 @@ OPEN_GAIN = 0.5
 
 @dataclass(frozen=True)
 class Start:
-    """The parts of a trained model, float32 on the CPU, and what identifies its weights."""
+    """The parts of a trained model, float32 on the CPU, how it is used, and what identifies its weights."""
 
     codec: NanoAutoencoder
     transformer: SanaWMTransformer
     text: NanoTextEncoder
+    settings: PipelineSettings
     model: str
     sha256: str
 
@@ -71,7 +73,7 @@ def load_trained(source: str) -> Start:
     codec, text = parts.codec, parts.text_encoder
     if not isinstance(codec, NanoAutoencoder) or not isinstance(text, NanoTextEncoder):
         raise InputError(f"{source} is not a model of the nano world; only one that a recipe trained can be trained on")
-    return Start(codec, parts.transformer, text, source, _fingerprint(folder))
+    return Start(codec, parts.transformer, text, parts.settings, source, _fingerprint(folder))
 
 
 @torch.no_grad()
