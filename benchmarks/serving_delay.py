@@ -121,9 +121,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--dtype", default="auto", help="as of `sana-wm serve`")
+    parser.add_argument("--chunk", help="as of `sana-wm serve`")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    with running("--model", given.model, "--dtype", given.dtype, "--max_chunks", "100000") as server:
+    chunk = [] if given.chunk is None else ["--chunk", given.chunk]
+    with running("--model", given.model, "--dtype", given.dtype, *chunk, "--max_chunks", "100000") as server:
         found = asyncio.run(measure(server, given.presses, given.seed))
     text = json.dumps({**vars(given), "out": None, **found}, indent=1)
     print(text + "\n\n" + table(judged(found)))
