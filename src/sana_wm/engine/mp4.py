@@ -18,7 +18,7 @@ from sana_wm.errors import InputError
 CRF = 18
 """Constant quality of x264; 18 is close to what the eye cannot tell from the original."""
 SERIAL_PIXELS = 2**17
-"""Pictures of so many pixels are encoded by one thread: on two cores it is as fast (81 frames of 192x320: 0.5 s). With
+"""Pictures of so many pixels are encoded by one thread, which on two cores is as fast. With
 several x264 was seen to choose another quantiser for a frame or two of 17, so that equal frames gave other files."""
 _BT709 = 1
 MAX_FPS = 240
