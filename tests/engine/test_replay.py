@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from sana_wm.engine.pipeline import SanaWMPipeline
-from sana_wm.engine.replay import LAUNCH_BOUND, Replayed, no_collection, replayed_if_short, tensors_of, with_tensors
+from sana_wm.engine.replay import (
+    LAUNCH_BOUND,
+    Replayed,
+    handed_out,
+    no_collection,
+    replayed_if_short,
+    tensors_of,
+    with_tensors,
+)
 from sana_wm.models.history import BlockState, ChunkKeys, GdnMemory, History, SoftmaxMemory
 from tests.engine.tiny import picture, tiny_components
 
@@ -44,6 +52,17 @@ def test_what_a_step_is_given_is_taken_apart_and_put_together_again() -> None:
     assert history.tensors().keys() == _history(1.0).tensors().keys()
     assert all(torch.equal(x, torch.ones(2)) for x in history.tensors().values())
     assert all(torch.equal(x, torch.zeros(2)) for x in tensors)
+
+
+def test_what_is_written_comes_out_as_a_copy_and_what_is_passed_on_as_it_was_given() -> None:
+    kept, given, written = torch.zeros(2), torch.ones(2), torch.full((2,), 3.0)
+    result = {"past": (kept, kept[:1]), "new": written}
+    out = handed_out(result, [kept], [given])
+    written.zero_()  # the next replay
+    kept.fill_(7)
+    assert out["past"][0] is given
+    assert out["past"][1].tolist() == [0]
+    assert out["new"].tolist() == [3, 3]
 
 
 class _Garbage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar
@@ -59,9 +59,9 @@ class Replayed:
             for old, new in zip(kept, tensors, strict=True):
                 old.copy_(new)
             graph.replay()
-            copy = with_tensors(result, (x.clone() for x in tensors_of(result)))
+            own = handed_out(result, kept, tensors)
             done.record()
-        return copy
+        return own
 
     def _record(self, given: tuple[Any, ...], tensors: list[Tensor]) -> _Recording:
         kept = [x.clone() for x in tensors]
@@ -71,6 +71,17 @@ class Replayed:
         with no_collection(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = self._function(*own)
         return _Recording(graph, kept, result, torch.cuda.Event())
+
+
+def handed_out(result: Any, kept: Iterable[Tensor], given: Iterable[Tensor]) -> Any:
+    """The result of a recording as its caller may keep it: copies, because the next replay writes over the tensors.
+
+    What came out as it went in, one of those `kept` for the recording, is what this call was `given`, as without a
+    recording; a past is passed on so, and copying it would take longer than many a step.
+    """
+    through = {id(old): new for old, new in zip(kept, given, strict=True)}
+    tensors = (through[id(x)] if id(x) in through else x.clone() for x in tensors_of(result))
+    return with_tensors(result, tensors)
 
 
 _NO_COLLECTION = threading.Lock()
