@@ -20,16 +20,15 @@ from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
 from sana_wm.engine.pixels import to_levels
+from sana_wm.engine.recorded import Record, RecordedAdvance
 from sana_wm.engine.replay import replayed_if_short
 from sana_wm.engine.rollout import Rollout, remembered
 from sana_wm.engine.world_state import Finished, WorldState
 from sana_wm.geometry.actions import CameraMotion
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
 from sana_wm.models.config import StreamSettings
-from sana_wm.models.context import BlockContext
-from sana_wm.models.history import History
 from sana_wm.models.transformer import SanaWMTransformer
-from sana_wm.sampling import OnStep, list_sigmas, needs_uncond, next_chunk
+from sana_wm.sampling import OnStep, list_sigmas, next_chunk
 
 
 @dataclass(frozen=True)
@@ -50,29 +49,27 @@ class Move:
 class ChunkStages:
     """The stages of one model under one plan; worlds can share them.
 
-    On a GPU that would wait for its launches, steps are recorded once the past has its final size, and replayed.
+    On a GPU that would wait for its launches, steps and what remembers are recorded once the past has its final size,
+    and replayed; `record` is what records them.
     """
 
     def __init__(
-        self, transformer: SanaWMTransformer, codec: Codec, picture_hw: tuple[int, int], plan: StreamSettings
+        self,
+        transformer: SanaWMTransformer,
+        codec: Codec,
+        picture_hw: tuple[int, int],
+        plan: StreamSettings,
+        record: Record = replayed_if_short,
     ) -> None:
         self.transformer, self.codec, self.plan = transformer, codec, plan
         self.picture_hw = picture_hw
         self.frames_a_chunk = plan.chunks.size * codec.temporal_stride
         self._sigmas = list_sigmas(plan.timesteps)
-        height, width = (side // codec.spatial_stride for side in picture_hw)
-        batch = 2 if needs_uncond(plan.guidance_scale) else 1
-        numbers = batch * (plan.chunks.size + 1) * height * width * transformer.config.width
-        # Twice the steps of a chunk: shapes that only the first chunks have are not worth recording.
-        after = 2 * (len(plan.timesteps) - 1)
-        self._velocity = replayed_if_short(self._advance, self.device, numbers, after=after)
+        self._advance = RecordedAdvance(transformer, record, early=False)
 
     @property
     def device(self) -> torch.device:
         return self.transformer.x_embedder.proj.weight.device
-
-    def _advance(self, latents: Tensor, timesteps: Tensor, context: BlockContext, history: History | None) -> Tensor:
-        return self.transformer.advance(latents, timesteps, context, history)[0]
 
     @torch.inference_mode()
     def denoise(self, state: WorldState, move: Move, on_step: OnStep | None = None) -> tuple[Tensor, WorldState]:
@@ -95,7 +92,7 @@ class ChunkStages:
                 noise[:, :, :1], clean[0] = state.first, True
             cameras = self._cameras(state, move, (height, width))
             prompt = state.features, state.mask
-            rollout = Rollout(self.transformer, state.history, *prompt, *cameras, plan, self._velocity)
+            rollout = Rollout(self.transformer, state.history, *prompt, *cameras, plan, self._advance)
             renoise = generator if plan.sampler == "renoise" else None
             latents = next_chunk(rollout, noise, self._sigmas, clean_frames=clean, renoise=renoise, on_step=on_step)
         after = replace(
@@ -115,7 +112,7 @@ class ChunkStages:
             return state
         with named_stage("remember", state.chunk - 1):
             past = state.history, state.features, state.mask
-            history = remembered(self.transformer, *past, state.finished, self.plan)
+            history = remembered(self.transformer, *past, state.finished, self.plan, self._advance)
         return replace(state, history=history.map(_owned), finished=None)
 
     @torch.inference_mode()

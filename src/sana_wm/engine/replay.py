@@ -103,11 +103,9 @@ def no_collection() -> Iterator[None]:
                 gc.enable()
 
 
-def replayed_if_short(
-    function: Callable[..., T], device: torch.device, numbers: int, *, after: int = 1
-) -> Callable[..., T]:
+def replayed_if_short(function: Callable[..., T], device: torch.device, numbers: int) -> Callable[..., T]:
     """The function, recorded if it runs on a GPU that would wait for its launches; numbers: see `LAUNCH_BOUND`."""
-    return Replayed(function, after=after) if device.type == "cuda" and numbers <= LAUNCH_BOUND else function
+    return Replayed(function) if device.type == "cuda" and numbers <= LAUNCH_BOUND else function
 
 
 def tensors_of(value: Any) -> Iterator[Tensor]:

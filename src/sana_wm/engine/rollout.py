@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from sana_wm.engine.world_state import Finished
+from sana_wm.models.chunked import Advance
 from sana_wm.models.config import StreamSettings
 from sana_wm.models.context import BlockContext
 from sana_wm.models.history import History
@@ -24,7 +23,7 @@ class Rollout:
     Args:
         features, mask: the caption (B,1,L,C) and (B,L), with guidance the negative prompt first.
         camera_conditions, chunk_plucker: (1,n,20) and (1,6*stride,n,H,W) of the chunk.
-        velocity: of latents at timesteps in a context after a history: the transformer's, or a recording of it.
+        advance: that of the transformer, or a recording of it.
     """
 
     finished: Finished | None = None
@@ -38,9 +37,9 @@ class Rollout:
         camera_conditions: Tensor,
         chunk_plucker: Tensor,
         plan: StreamSettings,
-        velocity: Callable[[Tensor, Tensor, BlockContext, History | None], Tensor],
+        advance: Advance,
     ) -> None:
-        self.history, self._step = history, velocity
+        self.history, self._advance = history, advance
         self._cameras = camera_conditions, chunk_plucker
         self._context = _context(transformer, history, features, mask, *self._cameras, plan)
         self._guidance_scale = plan.guidance_scale
@@ -53,7 +52,7 @@ class Rollout:
         self.finished = Finished(latents, *self._cameras)
 
     def _denoise(self, latents: Tensor, timesteps: Tensor) -> Tensor:
-        return self._step(latents, timesteps, self._context, self.history)
+        return self._advance(latents, timesteps, self._context, self.history)[0]
 
 
 def remembered(
@@ -63,13 +62,17 @@ def remembered(
     mask: Tensor,
     finished: Finished,
     plan: StreamSettings,
+    advance: Advance,
 ) -> History:
-    """The past with a finished chunk in it: one call on its latents, at timestep 0, whose velocity nobody needs."""
+    """The past with a finished chunk in it: one call on its latents, at timestep 0, whose velocity nobody needs.
+
+    Arguments are those of :class:`Rollout`.
+    """
     cameras = finished.camera_conditions, finished.chunk_plucker
     context = _context(transformer, history, features, mask, *cameras, plan, saved=1)
     latents = finished.latents.expand(len(features), -1, -1, -1, -1)
     clean = torch.zeros(len(features), 1, latents.shape[2], device=latents.device)
-    _, after = transformer.advance(latents, clean, context, history)
+    _, after = advance(latents, clean, context, history)
     assert after is not None  # because a chunk is saved
     return after
 

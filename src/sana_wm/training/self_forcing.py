@@ -8,6 +8,7 @@ import random
 import torch
 from torch import Tensor
 
+from sana_wm.engine.recorded import RecordedAdvance
 from sana_wm.models.chunked import Advance, ChunkedModel
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
@@ -19,7 +20,6 @@ from sana_wm.training.distillation import clean_guess, guided_guess, match_distr
 from sana_wm.training.objective import Noised, add_noise, velocity_loss
 from sana_wm.training.optim import Optimizer
 from sana_wm.training.parallel import ALONE, Peers
-from sana_wm.training.recorded import RecordedAdvance
 from sana_wm.training.scores import Score, features
 from sana_wm.training.sources import ClipSource
 from sana_wm.training.steady import LOOKS, ROUNDS, steady
