@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from sana_wm.cli.bench import forward_lines, stream_line, train_lines
+from sana_wm.cli.bench import forward_lines, overlap_line, stream_line, train_lines
 from sana_wm.engine.chunk_stages import ChunkStages
 from sana_wm.evaluation.forward_floor import H100, PARTS, compared, forward_work
-from sana_wm.evaluation.stream_speed import measure_stream
+from sana_wm.evaluation.stream_speed import measure_overlap, measure_stream, overlap_warm_ups
 from sana_wm.models.config import StreamSettings
 from tests.cli.conftest import Run
 from tests.engine.tiny import tiny_components
@@ -114,6 +114,24 @@ def test_the_chunks_of_a_stream_are_timed_and_its_state_measured() -> None:
     assert lines[3].startswith("chunk 3: denoise")
 
 
+def test_chunks_whose_stages_run_side_by_side_are_timed() -> None:
+    parts = tiny_components()
+    plan = StreamSettings(timesteps=(1000.0, 0.0))
+    stages = ChunkStages(parts.transformer, parts.codec, (32, 48), plan)
+    begun: dict[str, list[int]] = {"denoise": [], "decode": []}
+    denoise, decode = stages.denoise, stages.decode
+    stages.denoise = lambda *given: (begun["denoise"].append(given[0].chunk), denoise(*given))[1]  # type: ignore[method-assign]
+    stages.decode = lambda *given: (begun["decode"].append(given[1].chunk - 1), decode(*given))[1]  # type: ignore[method-assign]
+    found = measure_overlap(stages, 7, fps=16)
+    assert begun == {"denoise": list(range(7)), "decode": list(range(7))}
+    assert found["chunks"] == len(found["seconds"]) == 7 - overlap_warm_ups(plan)
+    assert min(found["seconds"]) <= found["p50_seconds"] <= found["p99_seconds"] <= max(found["seconds"])
+    assert found["frames_per_second"] == pytest.approx(24 * found["chunks"] / sum(found["seconds"]))
+    assert found["times_real_time"] == pytest.approx(found["frames_per_second"] / 16)
+    assert found["busy_seconds"].keys() == {"denoise", "decode", "write"}
+    assert overlap_line(found).startswith("side by side: a chunk every 0.")
+
+
 def test_a_stream_that_cannot_be_timed_is_refused(run: Run) -> None:
-    for flags in (["--chunks", "2"], ["--preset", "mega"]):
+    for flags in (["--chunks", "2"], ["--preset", "mega"], ["--chunks", "3", "--overlap"]):
         assert run("bench", "stream", "--device", "cpu", *flags).code == 2

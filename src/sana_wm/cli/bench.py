@@ -151,6 +151,9 @@ def stream(
     step: Annotated[
         int | None, typer.Option("--step", min=1, help="Denoising steps of a chunk.", show_default="the model's")
     ] = None,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="Also make as many chunks with their stages side by side.")
+    ] = False,
     device: DeviceFlag = "auto",
     dtype: DtypeFlag = "auto",
     out: OutFlag = None,
@@ -162,10 +165,13 @@ def stream(
     chosen = choose_device(device)
     numbers = choose_dtype(dtype, chosen)
     found = bench_stream(
-        preset, chosen, numbers, chunks=chunks, steps=step, report=lambda r: typer.echo(stream_line(r))
-    )
+        preset, chosen, numbers, chunks=chunks, steps=step, overlap=overlap,
+        report=lambda r: typer.echo(stream_line(r)),
+    )  # fmt: skip
     last = found["chunks"][-1]["state_bytes"]
     typer.echo("\n".join(f"  {part:20}{size / 2**20:10.2f} MiB" for part, size in last.items()))
+    if found["overlap"] is not None:
+        typer.echo(overlap_line(found["overlap"]))
     _write(found, out)
 
 
@@ -174,6 +180,13 @@ def stream_line(found: dict[str, Any]) -> str:
     stages = (f"{stage} {found[f'{stage}_seconds']:.3f} s" for stage in ("denoise", "decode", "remember"))
     line = f"chunk {found['chunk']}: {', '.join(stages)}, on all cores {found['cpu_seconds']:.3f} s"
     return line + f", state {found['state_bytes']['all'] / 2**20:.2f} MiB"
+
+
+def overlap_line(found: dict[str, Any]) -> str:
+    """What is printed of chunks whose stages run side by side."""
+    line = f"side by side: a chunk every {found['p50_seconds']:.3f} s (p50; p99 {found['p99_seconds']:.3f} s)"
+    line += f" of {found['chunks']}, {found['frames_per_second']:.1f} frames/s"
+    return line + f", {found['times_real_time']:.2f} times real time"
 
 
 def _shapes(preset: str, latent_frames: str, batch: str) -> list[Shape]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from threading import Event
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sana_wm.engine.chunk_stages import Move
+from sana_wm.engine.chunk_stages import ChunkStages, Move
 from sana_wm.engine.conditions import Conditions
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
@@ -63,8 +63,39 @@ def stream_video(
         GenerationError: a stage failed; the message names it and the chunk. All chunks before it are in the video.
     """
     total = (conditions.num_frames - 1) // world.frames_a_step
-    lanes = _Lanes(world.pipe.device)
-    tails = world.state.tails
+    lanes = Lanes(world.pipe.device)
+
+    def write(frames: npt.NDArray[np.uint8], state: WorldState) -> None:
+        chunk = state.chunk - 1
+        try:
+            with named_stage("write", chunk):
+                recording.write(frames, state)
+        except InputError as error:
+            raise GenerationError(f"stage write, chunk {chunk}: {error}") from error
+
+    on_chunk(world.chunk, total)
+    made = side_by_side(world.stages, world.state, total, lambda state: _move(world, conditions, state), write, lanes)
+    with closing(made) as written:
+        for state in written:
+            world.state = state
+            on_chunk(state.chunk, total)
+    return lanes.seconds
+
+
+def side_by_side(
+    stages: ChunkStages,
+    state: WorldState,
+    total: int,
+    move: Callable[[WorldState], Move],
+    write: Callable[[npt.NDArray[np.uint8], WorldState], None],
+    lanes: Lanes,
+) -> Generator[WorldState, None, None]:
+    """The states after every further chunk of a world until it has `total`, each once `write` has taken its frames.
+
+    Every stage is in a lane and a thread of its own, at most :data:`AHEAD` chunks before the next. Closing the
+    iterator stops all of them.
+    """
+    tails = state.tails
     stop = Event()
 
     def on_step(step: int, steps: int, latents: Tensor) -> None:
@@ -72,10 +103,11 @@ def stream_video(
             raise Stopped
 
     def denoised() -> Iterator[tuple[Tensor, WorldState]]:
-        state, on_lane = world.state, lanes.lane("denoise")
+        nonlocal state  # what it began with need not live any longer
+        on_lane = lanes.lane("denoise")
         while state.chunk < total:
             with on_lane():
-                latents, state = world.stages.denoise(state, _move(world, conditions, state), on_step)
+                latents, state = stages.denoise(state, move(state), on_step)
             yield latents, state
 
     decode_lane = lanes.lane("decode")
@@ -83,28 +115,18 @@ def stream_video(
     def decode(made: tuple[Tensor, WorldState]) -> tuple[npt.NDArray[np.uint8], WorldState]:
         nonlocal tails
         with decode_lane():
-            frames, state = world.stages.decode(*made, tails)
-        tails = state.tails
-        return frames, state
+            frames, after = stages.decode(*made, tails)
+        tails = after.tails
+        return frames, after
 
     write_lane = lanes.lane("write")
 
-    def write(made: tuple[npt.NDArray[np.uint8], WorldState]) -> WorldState:
-        frames, state = made
-        chunk = state.chunk - 1
-        try:
-            with write_lane(), named_stage("write", chunk):
-                recording.write(frames, state)
-        except InputError as error:
-            raise GenerationError(f"stage write, chunk {chunk}: {error}") from error
-        return state
+    def written(made: tuple[npt.NDArray[np.uint8], WorldState]) -> WorldState:
+        with write_lane():
+            write(*made)
+        return made[1]
 
-    on_chunk(world.chunk, total)
-    with closing(overlapped(denoised(), decode, write, depth=AHEAD, stop=stop)) as written:
-        for state in written:
-            world.state = state
-            on_chunk(state.chunk, total)
-    return lanes.seconds
+    yield from overlapped(denoised(), decode, written, depth=AHEAD, stop=stop)
 
 
 def _move(world: World, conditions: Conditions, state: WorldState) -> Move:
@@ -115,7 +137,7 @@ def _move(world: World, conditions: Conditions, state: WorldState) -> Move:
     return Move(c2w, conditions.intrinsics[rows], state.motion.placed(c2w[-1]))
 
 
-class _Lanes:
+class Lanes:
     """How long stages are at work and, on a GPU, a stream for each, so that their kernels need not wait in one line."""
 
     def __init__(self, device: torch.device) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,11 +16,12 @@ from sana_wm.checkpoints.load import load_components
 from sana_wm.checkpoints.random_presets import LTX2_VAE
 from sana_wm.engine.chunk_stages import ChunkStages, Move
 from sana_wm.engine.stream_plan import plan_stream
+from sana_wm.engine.streaming import Lanes, side_by_side
 from sana_wm.engine.world_state import WorldState
 from sana_wm.errors import InputError
 from sana_wm.evaluation.speed import CAPTION_TOKENS, WARM_UPS, header, random_model
 from sana_wm.geometry.actions import CameraMotion
-from sana_wm.models.config import PIPELINES, TRANSFORMERS
+from sana_wm.models.config import PIPELINES, TRANSFORMERS, StreamSettings
 from sana_wm.models.history import GdnMemory
 from sana_wm.models.ltx2_tiling import Tiling
 from sana_wm.models.ltx2_vae import Ltx2Codec, build_ltx2_vae
@@ -31,18 +34,20 @@ def bench_stream(
     *,
     chunks: int = 6,
     steps: int | None = None,
+    overlap: bool = False,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Seconds of the stages of every chunk, one after another, and the bytes of the state after it, by part.
 
     Frames are there after denoising and decoding; remembering comes after them. `cpu_seconds` are those of all stages
-    on all cores, which other work on the machine disturbs less.
+    on all cores, which other work on the machine disturbs less. With `overlap` also what :func:`measure_overlap` finds,
+    in a second world of as many chunks.
 
     `report` gets each chunk. The weights of the transformer are random, and so are those of the 2.6B model's decoder,
     which decodes causally, as that of the streaming release.
 
     Raises:
-        InputError: there is no such preset, or fewer chunks than warm up and one more.
+        InputError: there is no such preset, or fewer chunks than warm up and one more; with `overlap` more warm up.
     """
     if preset not in TRANSFORMERS:
         raise InputError(f"preset is {preset!r}; it must be one of {', '.join(TRANSFORMERS)}.")
@@ -50,6 +55,9 @@ def bench_stream(
         raise InputError(f"chunks is {chunks}; it must be at least {WARM_UPS + 1}, because the first ones warm up.")
     settings = PIPELINES[preset]
     plan = plan_stream(settings, steps)
+    if overlap and chunks <= overlap_warm_ups(plan):
+        warm_ups = overlap_warm_ups(plan)
+        raise InputError(f"chunks is {chunks}; it must be at least {warm_ups + 1}: side by side {warm_ups} warm up.")
     codec = load_components("nano", device=device).codec if preset == "nano" else random_ltx2(LTX2_VAE, device, dtype)
     transformer = random_model(TRANSFORMERS[preset], device, dtype)
     stages = ChunkStages(transformer, codec, (settings.height, settings.width), plan)
@@ -62,6 +70,8 @@ def bench_stream(
         "seconds_of_video": stages.frames_a_chunk / settings.fps,
         "peak_gb": torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None,
         "chunks": found,
+        # After the chunks one by one, which have compiled and recorded what there is.
+        "overlap": measure_overlap(stages, chunks, settings.fps) if overlap else None,
     }
 
 
@@ -88,6 +98,42 @@ def measure_stream(
         if report is not None:
             report(one)
     return found
+
+
+def overlap_warm_ups(plan: StreamSettings) -> int:
+    """Chunks of a stream before those that :func:`measure_overlap` counts: the window fills, and the stages with it."""
+    return max(WARM_UPS, plan.chunks.window + 1)
+
+
+def measure_overlap(stages: ChunkStages, chunks: int, fps: float) -> dict[str, Any]:
+    """How fast chunks follow each other when their stages run side by side, as in a stream into a file.
+
+    While a chunk is decoded, the next one is denoised, on a GPU in streams of their own; nothing is written. Seconds
+    are those from one finished chunk to the next, after the first few; p50 and p99 of them, and frames a second in all.
+    `busy_seconds` are those of each stage from its begin to its end on average of all chunks, in which it may wait for
+    the others.
+    """
+
+    def move(state: WorldState) -> Move:
+        return _walk(state, stages.frames_a_chunk)
+
+    lanes, finished = Lanes(stages.device), []
+    made = side_by_side(stages, _begin(stages), chunks, move, lambda frames, state: None, lanes)
+    with closing(made):
+        for _ in made:
+            finished.append(time.perf_counter())
+    finished = finished[overlap_warm_ups(stages.plan) - 1 :]
+    seconds = np.diff(finished)
+    frames_per_second = stages.frames_a_chunk * len(seconds) / (finished[-1] - finished[0])
+    return {
+        "chunks": len(seconds),
+        "p50_seconds": float(np.percentile(seconds, 50)),
+        "p99_seconds": float(np.percentile(seconds, 99)),
+        "seconds": seconds.tolist(),
+        "busy_seconds": {name: spent / chunks for name, spent in lanes.seconds.items()},
+        "frames_per_second": frames_per_second,
+        "times_real_time": frames_per_second / fps,
+    }
 
 
 def random_ltx2(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Codec:
