@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sana_wm.engine.pixels import to_levels, to_video
+from sana_wm.engine.pixels import to_frames, to_levels, to_video
 
 
 def test_every_level_survives_the_way_there_and_back() -> None:
@@ -19,3 +19,11 @@ def test_levels_are_rounded_and_cut_off_in_any_precision() -> None:
     found = to_levels(torch.tensor([-3.0, -1.0, 0.6 / 127.5 - 1, 0.4 / 127.5 - 1, 1.0, 2.0]))
     assert found.tolist() == [0, 0, 1, 0, 255, 255]
     assert to_levels(torch.tensor([1.0, -1.0], dtype=torch.bfloat16)).tolist() == [255, 0]
+
+
+def test_frames_are_one_after_another_in_memory() -> None:
+    levels = torch.randint(256, (1, 5, 3, 4, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    frames = to_frames(to_video(levels)[0])
+    assert frames.shape == (5, 4, 6, 3)
+    assert frames.flags.c_contiguous
+    assert frames.tobytes() == levels[0].permute(0, 2, 3, 1).numpy().tobytes()

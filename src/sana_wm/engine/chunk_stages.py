@@ -19,7 +19,7 @@ from sana_wm.checkpoints.assign import all_finite
 from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
 from sana_wm.engine.named_stage import named_stage
-from sana_wm.engine.pixels import to_levels
+from sana_wm.engine.pixels import to_frames
 from sana_wm.engine.recorded import Record, RecordedAdvance
 from sana_wm.engine.replay import replayed_if_short
 from sana_wm.engine.rollout import Rollout, remembered
@@ -130,7 +130,7 @@ class ChunkStages:
         with named_stage("decode", chunk):
             video, tails = self.codec.decode_next(latents, tails)
             finite = all_finite(video)
-            frames = to_levels(video[0]).permute(1, 2, 3, 0).cpu().numpy()
+            frames = to_frames(video[0])
         if not finite:
             raise GenerationError(f"stage decode, chunk {chunk}: pixels are not finite; is the codec damaged?")
         if chunk == 0 and not state.flat and (frames == frames[0, 0, 0]).all():
@@ -138,7 +138,7 @@ class ChunkStages:
                 f"stage decode, chunk 0: all frames are of one colour {tuple(frames[0, 0, 0].tolist())}; the weights "
                 "may be damaged, or the number format too narrow for this model."
             )
-        return np.ascontiguousarray(frames), replace(state, tails=tails)
+        return frames, replace(state, tails=tails)
 
     def _cameras(self, state: WorldState, move: Move, latent_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Both camera inputs (1,n,20) and (1,6*stride,n,h,w) of the chunk, from the frame before it on."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sana_wm.checkpoints.components import Codec
 from sana_wm.engine.failure import GenerationError
-from sana_wm.engine.pixels import to_levels
+from sana_wm.engine.pixels import to_frames
 
 FRAMES_AT_ONCE = 16
 """Frames converted to 8 bits together."""
@@ -32,7 +32,7 @@ def decode_frames(codec: Codec, latents: Tensor, report: Callable[[int], None]) 
     for segment in _segments(codec, latents):
         if not bool(torch.isfinite(segment).all()):
             raise GenerationError(f"stage decode: pixels from frame {done} on are not finite; is the codec damaged?")
-        pixels = to_levels(segment[0]).permute(1, 2, 3, 0).cpu().numpy()
+        pixels = to_frames(segment[0])
         frames[done : done + len(pixels)] = pixels
         done += len(pixels)
         report(done)
