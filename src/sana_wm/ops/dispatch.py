@@ -23,9 +23,9 @@ def kernels_take(x: Tensor) -> bool:
 
 def inference_kernels_take(x: Tensor) -> bool:
     """Whether kernels without gradients do: not in training."""
-    if torch.compiler.is_compiling() or torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not kernels_take(x):
         return False
-    return kernels_take(x)
+    return not torch.is_autocast_enabled(x.device.type)  # asked last: it knows no device without numbers
 
 
 @contextmanager
