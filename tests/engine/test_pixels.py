@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from sana_wm.engine.pixels import to_frames, to_levels, to_video
@@ -27,3 +28,13 @@ def test_frames_are_one_after_another_in_memory() -> None:
     assert frames.shape == (5, 4, 6, 3)
     assert frames.flags.c_contiguous
     assert frames.tobytes() == levels[0].permute(0, 2, 3, 1).numpy().tobytes()
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_frames_in_ordinary_memory() -> None:
+    video = 2.4 * torch.rand(3, 5, 4, 6, generator=torch.Generator().manual_seed(0)) - 1.2
+    frames = to_frames(video.cuda())
+    assert frames.tobytes() == to_frames(video).tobytes()
+    assert frames.flags.c_contiguous
+    assert frames.flags.owndata
+    assert not torch.from_numpy(frames).is_pinned()
