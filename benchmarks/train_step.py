@@ -5,7 +5,7 @@ a step, memory and, with ``--profile``, the kernels that took longest. Drawing a
 ``render_speed.py`` measures them.
 
 Run: ``python benchmarks/train_step.py --device cuda [--stage autoencoder] [--profile] [--set world.optimizer.lr=...]``
-Distillation: ``--recipe nano-ode``, ``nano-forcing`` or ``nano-lasting`` (their median is a step of the critic alone).
+Distillation: ``--recipe nano-ode`` or ``--recipe nano-forcing`` (its median is a step of the critic alone).
 """
 
 from __future__ import annotations
@@ -52,10 +52,6 @@ class NoiseClips:
         intrinsics = lens.expand(size, num_frames, 4).to(self.device)
         while True:
             yield ClipBatch(frames, c2w, intrinsics, ["noise in every direction"] * size)
-
-    def key_paths(self, count: int, num_frames: int, *, tilts: bool) -> torch.Tensor:
-        del tilts
-        return random_paths(count, num_frames, torch.Generator().manual_seed(0), kinds=("keys",)).to(self.device)
 
 
 def build(name: str, recipe: Recipe | DistillRecipe, device: torch.device) -> Stage:

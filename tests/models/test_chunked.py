@@ -80,22 +80,3 @@ def test_a_call_without_gradients_takes_none_from_the_next(
     assert expected.keys() == found.keys() == dict(model.named_parameters()).keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-4)
-
-
-@torch.no_grad()
-def test_a_clip_can_follow_the_history_of_another(model: SanaWMTransformer, given: Inputs) -> None:
-    whole = chunked(model, given)
-    for first, end in whole.bounds[:2]:
-        whole.remember(given.x[:, :, first:end])
-    assert given.camera_conditions is not None
-    assert given.chunk_plucker is not None
-    cameras = given.camera_conditions[:, 5:], given.chunk_plucker[:, :, 5:]
-    size = (4, given.x.shape[3], given.x.shape[4])
-    later = ChunkedModel(model, CHUNKS, size, given.y, given.mask, cameras, history=whole.history)
-    assert later.bounds == [(0, 2), (2, 4)]
-    for first, end in whole.bounds[2:]:
-        now = given.x[:, :, first:end], given.timestep[..., first:end]
-        assert torch.equal(later.velocity(*now), whole.velocity(*now))
-        later.remember(now[0])
-        whole.remember(now[0])
-    assert later.chunk == whole.chunk == 4

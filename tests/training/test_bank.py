@@ -82,30 +82,3 @@ def test_every_clip_of_the_bank_is_drawn_and_draws_are_copies() -> None:
     batch.captions.zero_()
     assert drawn(held).latents.any()
     assert drawn(held).captions.any()
-
-
-def test_a_piece_has_the_latents_and_cameras_of_its_part_of_a_clip() -> None:
-    """Any part but the first frame, seen from the frame before it."""
-    recipe = tiny.recipe()
-    text, source = NanoTextEncoder(recipe.world.text), tiny.source(recipe)
-    held = LatentBank(source, "world", tiny.codec(recipe), text, num_frames=33, capacity=3, group=3)
-    held.hold(3)
-    ring, size = held._ring, (recipe.data.height, recipe.data.width)
-    assert ring is not None
-    pieces = held.draw(40, 16, torch.Generator().manual_seed(0), piece=True)
-    assert pieces.is_piece
-    assert not held.draw(2, 17, torch.Generator()).is_piece
-    assert (pieces.latents.shape[2], pieces.c2w.shape[1], pieces.intrinsics.shape[1]) == (2, 17, 17)
-    seen = set()
-    for n in range(40):
-        one = LatentBatch(*(x[n : n + 1] for x in vars(pieces).values()))
-        places = [(clip, k) for clip in range(3) for k in range(1, 4)]
-        ((clip, k),) = (at for at in places if torch.equal(ring.latents[at[0], :, at[1] : at[1] + 2], one.latents[0]))
-        seen.add(k)
-        assert torch.equal(one.captions[0], ring.captions[clip])
-        row, poses = slice(clip, clip + 1), slice(8 * (k - 1), None)
-        based = relative_to_first(ring.c2w[row, poses])
-        longer = LatentBatch(ring.latents[row, :, k - 1 :], based, ring.intrinsics[row, poses], ring.captions[row])
-        for found, expected, dim in zip(one.cameras(size), longer.cameras(size), (1, 2), strict=True):
-            torch.testing.assert_close(found, expected.narrow(dim, 1, 2), atol=1e-5, rtol=1e-5)
-    assert seen == {1, 2, 3}

@@ -163,7 +163,8 @@ def test_the_student_follows_the_difference_of_the_scores() -> None:
 
     @torch.no_grad()
     def brightness() -> float:
-        return float(stage._show(1, GENERATOR).batch.latents[:, :, 1:].mean())
+        batch, numbers = stage._draw(1, GENERATOR)
+        return float(stage.make(batch, 1, GENERATOR, numbers)[:, :, 1:].mean())
 
     before = brightness()
     for _ in range(8):
@@ -181,31 +182,32 @@ def test_gradients_of_a_rollout_reach_every_weight(autocast: bool, monkeypatch: 
 
     monkeypatch.setattr(chunked.ChunkedModel, "__init__", with_autocast)
     stage = tiny_distil.self_forcing(tiny_distil.recipe("pipeline.stream.timesteps=[1000, 900, 800, 700, 0]"))
-    stage._show(0, GENERATOR).batch.latents.square().mean().backward()
+    batch, numbers = stage._draw(0, GENERATOR)
+    stage.make(batch, 0, GENERATOR, numbers).square().mean().backward()
     without = [name for name, p in stage.model.named_parameters() if p.grad is None or not p.grad.any()]
     assert without == []
 
 
 def test_what_is_made_is_a_rollout_that_ends_early_for_some() -> None:
-    """Every exit step comes, and another half of a step has noise of its own."""
+    """Every exit step comes, and another batch or another half of a step has noise of its own."""
     stage = tiny_distil.self_forcing(tiny_distil.recipe())
     seen: set[int] = set()
-    noise: list[Tensor] = []
+    made: list[Tensor] = []
 
-    def listen(*args: Any, **more: Any) -> Tensor:
+    def listen(*args: Any) -> Tensor:
         seen.add(args[4])
-        noise.append(args[1][:, :, 1:])
-        return rollout(*args, **more)
+        made.append(args[1])
+        return rollout(*args)
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         patch.setattr("sana_wm.training.self_forcing.rollout", listen)
-        for step in (0, 0, 1, 2, 3):
+        for step in range(4):
             for whose in (0, 1):
-                stage._show(step, whose)
+                batch, numbers = stage._draw(0, whose)
+                stage.make(batch, step, whose, numbers)
     assert seen == {0, 1}
-    assert torch.equal(noise[0], noise[2])
-    assert not torch.equal(noise[0], noise[1])
-    assert not torch.equal(noise[0], noise[4])
+    assert not torch.equal(made[0], made[1])
+    assert torch.equal(made[0], made[2])
 
 
 def test_only_some_chunks_of_a_long_clip_are_moved(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +318,7 @@ def test_a_distillation_needs_a_beginning(tmp_path: Path) -> None:
 # ---- recipes
 
 
-@pytest.mark.parametrize("name", ["nano-ode", "nano-forcing", "nano-lasting"])
+@pytest.mark.parametrize("name", ["nano-ode", "nano-forcing"])
 def test_packaged_distillations_are_complete(name: str) -> None:
     recipe = load_any_recipe(name)
     assert isinstance(recipe, DistillRecipe)

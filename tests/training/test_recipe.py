@@ -98,8 +98,6 @@ def test_a_wrong_file_is_named(text: str | bytes, complaint: str, tmp_path: Path
         ("world.lengths=[{frames: 9, bank: 33, batch: 2, share: 1.0}]", "bank of 33 frames"),
         ("world.lengths=[{frames: 25, bank: 17, batch: 2, share: 1.0}]", "25 frames"),
         ("world.lengths=[{frames: 10, bank: 17, batch: 2, share: 1.0}]", "10 frames"),
-        ("world.lengths=[{frames: 9, bank: 17, batch: 2, share: 1.0, piece: true}]", "9 frames"),
-        ("world.lengths=[{frames: 24, bank: 17, batch: 2, share: 1.0, piece: true}]", "24 frames"),
         ("world.lengths=[{frames: 9, bank: 17, batch: 2, share: 1.0, start: 2}]", "step 0"),
         ("world.lengths=[{frames: 9, bank: 17, batch: 2, share: 1.0, stop: 4}]", "step 4"),
         ("world.bank_refresh=5", "bank_refresh is 5"),

@@ -226,30 +226,6 @@ def test_a_causal_step_sees_no_later_chunk_and_noises_each_for_itself(monkeypatc
     assert bool((timesteps.diff(dim=1) >= 0).all())
 
 
-def test_a_piece_is_noised_and_learned_from_its_first_frame_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a clip's first frame is given."""
-    lengths = "[{frames: 16, bank: 25, batch: 2, share: 1.0, piece: true}]"
-    stage = tiny.world(tiny.recipe(f"world.lengths={lengths}", "world.camera_dropout=0.0"))
-    stage.banks.fill(stage.banks[25], 0)
-    asked: list[Tensor] = []
-    denoise = SanaWMTransformer.denoise
-
-    def listen(self: SanaWMTransformer, x: Tensor, timestep: Tensor, *rest: Any) -> Tensor:
-        asked.append(timestep[:, 0])
-        return denoise(self, x, timestep, *rest)
-
-    monkeypatch.setattr(SanaWMTransformer, "denoise", listen)
-    assert torch.isfinite(stage.step(0)["loss"])
-    clip = stage.banks[25].draw(2, 17, torch.Generator())
-    with torch.no_grad():
-        stage._loss(clip, 0)
-    piece, whole = asked
-    assert bool((piece > 0).all())
-    assert torch.equal(piece, piece[:, :1].expand(-1, 2))
-    assert whole.shape[1] == 3
-    assert not whole[:, 0].any()
-
-
 def test_dropping_every_caption_leaves_the_empty_prompt() -> None:
     """Whatever the captions are, the loss is that of clips without one."""
     stage = tiny.world(tiny.recipe("world.caption_dropout=1.0"))

@@ -27,12 +27,10 @@ class ChunkedModel:
     gradients, which then never reach the weights. A recorded call must make its own copies, too.
 
     Args:
-        size: (T, H, W) of the clip's latents, or of those that follow `history`, which then are whole chunks.
+        size: (T, H, W) of the clip's latents.
         y, mask: as of the transformer. cameras: camera_conditions and chunk_plucker of the clip.
         autocast: None is on for float32 weights on a GPU.
         advance: what runs calls without gradients, for example recorded ones; None is the transformer itself.
-
-        history: what went before; None is nothing.
 
     Attributes:
         history: finished chunks; chunk: how many they are.
@@ -49,20 +47,17 @@ class ChunkedModel:
         *,
         autocast: bool | None = None,
         advance: Advance | None = None,
-        history: History | None = None,
     ) -> None:
         self.transformer, self.chunks, self.size = transformer, chunks, size
         self.y, self.mask, self.cameras = y, mask, cameras
-        starts = chunks.starts(size[0]) if history is None else range(0, size[0], chunks.size)
-        self.bounds = list(pairwise((*starts, size[0])))
+        self.bounds = list(pairwise((*chunks.starts(size[0]), size[0])))
         on_gpu = y.is_cuda and transformer.dtype == torch.float32
         self._autocast = torch.autocast(
             y.device.type, torch.bfloat16, enabled=on_gpu if autocast is None else autocast
         )
         self._advance = transformer.advance if advance is None else advance
-        self.history = history
-        self.chunk = self._first_chunk = 0 if history is None else history.chunks
-        self._first_frame = 0 if history is None else history.frames
+        self.history: History | None = None
+        self.chunk = 0
         self._context: BlockContext | None = None
 
     def velocity(self, latents: Tensor, timesteps: Tensor) -> Tensor:
@@ -88,8 +83,8 @@ class ChunkedModel:
         """Of the next chunk. All calls of a chunk without gradients share one; one with them needs its own graph."""
         if self._context is not None and not torch.is_grad_enabled():
             return self._context
-        first, end = self.bounds[self.chunk - self._first_chunk]
-        sees = Visibility((0,), self.chunk, self._first_frame + first, self.chunks.window, self.chunks.sink)
+        first, end = self.bounds[self.chunk]
+        sees = Visibility((0,), self.chunk, first, self.chunks.window, self.chunks.sink)
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.cameras is not None:
             cameras = self.cameras[0][:, first:end], self.cameras[1][:, :, first:end]

@@ -13,11 +13,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from sana_wm.engine.pixels import to_video
-from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
+from sana_wm.geometry.conditions import camera_conditions, chunk_plucker
 from sana_wm.geometry.poses import relative_to_first
 from sana_wm.models.nano_autoencoder import NanoAutoencoder
 from sana_wm.models.nano_text import NanoTextEncoder
-from sana_wm.training.recipe import STRIDE
 from sana_wm.training.sources import ClipBatch, ClipSource
 
 ENCODED_AT_ONCE = 2048
@@ -27,27 +26,17 @@ ENCODED_AT_ONCE = 2048
 @dataclass(frozen=True)
 class LatentBatch:
     """latents (B, C, T, H, W) float32, c2w (B, F, 4, 4) relative to the first frame, intrinsics (B, F, 4), caption ids
-    (B, bytes).
-
-    A clip begins with its first frame, latent 0, and F is 8 (T - 1) + 1. A piece is what comes later in one: F is
-    8 T + 1, because cameras begin with that of the frame before it, which has no latent.
-    """
+    (B, bytes)."""
 
     latents: Tensor
     c2w: Tensor
     intrinsics: Tensor
     captions: Tensor
 
-    @property
-    def is_piece(self) -> bool:
-        return self.c2w.shape[1] > STRIDE * self.latents.shape[2]
-
     def cameras(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """camera_conditions (B, T, 20) and chunk_plucker (B, 48, T, H, W) of clips whose pictures have that size."""
         given = (self.c2w, self.intrinsics, size, (self.latents.shape[-2], self.latents.shape[-1]))
         with self.latents.device:  # tables of indices are made where they are used, which nothing has to wait for
-            if self.is_piece:
-                return next_conditions(*given)
             return camera_conditions(*given), chunk_plucker(*given)
 
 
@@ -81,18 +70,13 @@ class LatentBank:
             self._put(first, self._kept(self._encode(next(self._batches)), first))
         self.written = total
 
-    def draw(self, batch: int, num_frames: int, generator: torch.Generator, *, piece: bool = False) -> LatentBatch:
-        """`batch` random clips, cut to their first `num_frames` frames, or that long a piece of each, from anywhere
-        behind its first frame; `generator` on the CPU."""
+    def draw(self, batch: int, num_frames: int, generator: torch.Generator) -> LatentBatch:
+        """`batch` random clips, cut to their first `num_frames` frames; `generator` on the CPU."""
         assert self._ring is not None
         filled = min(self.written, self.capacity)
         index = torch.randint(filled, (batch,), generator=generator).to(self._ring.latents.device, non_blocking=True)
+        frames = (num_frames - 1) // self.codec.temporal_stride + 1
         r = self._ring
-        if piece:
-            count = num_frames // STRIDE
-            first = torch.randint(1, r.latents.shape[2] - count + 1, (batch,), generator=generator)
-            return _pieces(r, index, first.to(index.device, non_blocking=True), count)
-        frames = (num_frames - 1) // STRIDE + 1
         return LatentBatch(
             r.latents[index, :, :frames].float(),
             r.c2w[index, :num_frames],
@@ -126,19 +110,6 @@ class LatentBank:
             strict=True,
         ):
             ring[slots] = new.to(ring.dtype)
-
-
-def _pieces(ring: LatentBatch, index: Tensor, first: Tensor, count: int) -> LatentBatch:
-    """`count` latents from `first` (B,) on of the clips `index` (B,); cameras relative to the frame before them."""
-    row = index[:, None]
-    latents = first[:, None] + torch.arange(count, device=index.device)
-    poses = STRIDE * (first[:, None] - 1) + torch.arange(STRIDE * count + 1, device=index.device)
-    return LatentBatch(
-        ring.latents[row, :, latents].transpose(1, 2).float(),
-        relative_to_first(ring.c2w[row, poses]),
-        ring.intrinsics[row, poses],
-        ring.captions[index],
-    )
 
 
 def _room(example: Tensor, capacity: int) -> Tensor:

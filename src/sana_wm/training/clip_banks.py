@@ -72,4 +72,4 @@ class ClipBanks(dict[int, LatentBank]):
         self.fill(self[length.bank], step)
         seed = self.peers.seed(self.seed * 1_000_003 + step + batch * 15_485_863)
         generator = torch.Generator().manual_seed(seed)
-        return self[length.bank].draw(length.batch, length.frames, generator, piece=length.piece)
+        return self[length.bank].draw(length.batch, length.frames, generator)

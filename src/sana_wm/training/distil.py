@@ -13,11 +13,10 @@ from sana_wm.checkpoints.components import Components
 from sana_wm.checkpoints.save import save_pretrained
 from sana_wm.errors import InputError
 from sana_wm.training.directory import keep_recipe
-from sana_wm.training.distill_recipe import DistillRecipe
+from sana_wm.training.distill_recipe import STRIDE, DistillRecipe
 from sana_wm.training.ode import OdeStage
 from sana_wm.training.parallel import ALONE, Peers
 from sana_wm.training.progress import Stop, run_stage
-from sana_wm.training.recipe import STRIDE
 from sana_wm.training.scores import Score
 from sana_wm.training.self_forcing import SelfForcingStage
 from sana_wm.training.start import Start, load_trained

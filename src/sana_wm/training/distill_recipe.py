@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sana_wm.engine.stream_plan import STRATEGY
 from sana_wm.errors import InputError
 from sana_wm.models.config import ChunkSettings, PipelineSettings, StreamSettings
 from sana_wm.settings import config_from_dict
 from sana_wm.training.recipe import (
-    STRIDE,
     ClipLength,
     DataRecipe,
     OptimizerRecipe,
@@ -20,6 +18,9 @@ from sana_wm.training.recipe import (
     read_recipe,
     shared_clips,
 )
+
+STRIDE = 8
+"""Frames of a latent; a student of another codec is refused when it is loaded."""
 
 
 @dataclass(frozen=True)
@@ -53,45 +54,6 @@ class OdeRecipe:
 
 
 @dataclass(frozen=True)
-class LastingRecipe:
-    """Worlds that go on from one step to the next, so that a student learns from what it makes minutes after its first
-    frame at the cost of a few seconds.
-
-    Critic and teacher see what a step adds, and a little of what went before it, as a piece: no frame is given, so a
-    picture that has drifted is not taken for granted. The teacher must know pieces; see `recipe.ClipLength`.
-
-    Attributes:
-        share: of all steps that go on with such worlds; the others are taken on clips.
-        worlds: how many are made together, which are equally old.
-        groups: of so many worlds each; a step goes on with one group.
-        chunks: what a step adds. before: chunks in front of these that the scores see.
-        longest: chunks after which a group begins anew at the latest; when it does is drawn, evenly on a logarithmic
-            scale, so that young worlds are seen more often.
-        longest_at_first, growing_steps: that limit rises from the one during the other.
-    """
-
-    share: float
-    worlds: int
-    groups: int
-    longest: int
-    longest_at_first: int
-    growing_steps: int
-    chunks: int = 4
-    before: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InputError(f"lasting.share is {self.share}; it must be between 0 and 1")
-        if min(self.worlds, self.groups, self.growing_steps, self.before) < 1:
-            raise InputError("lasting.worlds, groups, growing_steps and before must be at least 1")
-        if not self.before <= self.chunks <= self.longest_at_first <= self.longest:
-            raise InputError(
-                f"lasting has before {self.before}, chunks {self.chunks}, longest_at_first {self.longest_at_first} and "
-                f"longest {self.longest}; each must be at least the one before it"
-            )
-
-
-@dataclass(frozen=True)
 class SelfForcingRecipe:
     """Matching what the student makes from its own past with what the teacher would (section 4).
 
@@ -107,7 +69,6 @@ class SelfForcingRecipe:
             scores see the whole clip, so a student can learn from long ones at the cost of short ones.
         real_guidance: how far the teacher's guess is pushed away from that without the prompt; 0 is not at all, 3 is
             a guidance scale of 4.
-        lasting: worlds longer than any clip; None is none.
     """
 
     generator: OptimizerRecipe
@@ -121,12 +82,9 @@ class SelfForcingRecipe:
     score_range: tuple[float, float] = (0.02, 0.98)
     learning_chunks: int = 0
     real_guidance: float = 0.0
-    lasting: LastingRecipe | None = None
 
     def __post_init__(self) -> None:
         check_clips(self, self.critic.steps, STRIDE, "self_forcing")
-        if any(length.piece for length in self.lengths):
-            raise InputError("self_forcing.lengths has pieces; a student is always given a first frame")
         if self.generator.steps != self.critic.steps:
             raise InputError(
                 f"self_forcing.generator.steps is {self.generator.steps} and self_forcing.critic.steps "
@@ -163,9 +121,6 @@ class DistillRecipe:
             raise InputError("a distillation needs a part `ode`, a part `self_forcing`, or both")
         if self.pipeline.stream is None or not self.pipeline.stream.timesteps:
             raise InputError("a distillation needs pipeline.stream.timesteps: the steps of the student")
-        lasting = self.self_forcing is not None and self.self_forcing.lasting is not None
-        if lasting and self.chunks.strategy != STRATEGY:
-            raise InputError(f"self_forcing.lasting needs pipeline.stream.chunks.strategy {STRATEGY!r}")
 
     @property
     def stream(self) -> StreamSettings:
@@ -197,9 +152,6 @@ class DistillRecipe:
             )
         if forcing is not None:
             forcing = shared_clips(forcing, share, "self_forcing")
-            if forcing.lasting is not None:
-                worlds = share(forcing.lasting.worlds, "self_forcing.lasting.worlds")
-                forcing = replace(forcing, lasting=replace(forcing.lasting, worlds=worlds))
         return replace(self, ode=ode, self_forcing=forcing)
 
 

@@ -71,8 +71,6 @@ def rollout(
     exit_step: int,
     fresh: Fresh,
     learning: range | None = None,
-    *,
-    first_given: bool = True,
 ) -> Tensor:
     """A clip that the student makes chunk by chunk from its own past, as (B, C, T, H, W).
 
@@ -81,8 +79,7 @@ def rollout(
     propagated through time.
 
     Args:
-        noise: with the given first frame in place, if one is. sigmas: falling, the last 0. starts: first frames of the
-            chunks.
+        noise: with the given first frame in place. sigmas: falling, the last 0. starts: first frames of the chunks.
         fresh: noise for the next step.
         learning: indices of the chunks that record gradients; None is all.
     """
@@ -90,7 +87,7 @@ def rollout(
     for chunk, (first, end) in enumerate(pairwise((*starts, noise.shape[2]))):
         learns = torch.is_grad_enabled() and (learning is None or chunk in learning)
         latents = noise[:, :, first:end]
-        given = (torch.arange(first, end, device=noise.device) < int(first_given))[:, None, None]
+        given = (torch.arange(first, end, device=noise.device) == 0)[:, None, None]
         for step in range(exit_step + 1):
             timesteps = (1000 * sigmas[step] * ~given[:, 0, 0]).expand(len(noise), 1, -1)
             with torch.set_grad_enabled(learns and step == exit_step):
@@ -108,17 +105,14 @@ def rollout(
 # ---- matching of distributions
 
 
-def score_sigma(
-    index: Tensor, frames: int, shift: float, low: float, high: float, *, first_given: bool = True
-) -> Tensor:
-    """(B, T) noise levels at which two scores are compared: one a clip, frame 0 clean if it is given (section 4.3).
+def score_sigma(index: Tensor, frames: int, shift: float, low: float, high: float) -> Tensor:
+    """(B, T) noise levels at which two scores are compared: one a clip, frame 0 clean (section 4.3).
 
     Args:
         index: (B,) drawn from 0 ... 999. low, high: smallest and largest sigma.
     """
     sigma = shift_sigma(index / 1000, shift).clamp(low, high)[:, None].repeat(1, frames)
-    if first_given:
-        sigma[:, 0] = 0
+    sigma[:, 0] = 0
     return sigma
 
 

@@ -22,9 +22,6 @@ from sana_wm.training.noise_levels import ChunkNoise
 
 RECIPES = Path(__file__).parent / "recipes"
 
-STRIDE = 8
-"""Frames of a latent; a codec of another stride is refused when it is loaded."""
-
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
@@ -86,8 +83,7 @@ class AutoencoderRecipe:
 class ClipLength:
     """Steps on clips of `frames` frames: `batch` clips each, drawn with weight `share` from step `start` on.
 
-    The clips are the first `frames` of those in the bank of `bank` frames. With `piece` they are taken from anywhere
-    behind a clip's first frame, and no frame is given: what they are like the prompt and the cameras alone say.
+    The clips are the first `frames` of those in the bank of `bank` frames.
     """
 
     frames: int
@@ -96,7 +92,6 @@ class ClipLength:
     share: float
     start: int = 0
     stop: int = 1_000_000_000
-    piece: bool = False
 
 
 class ClipPlan(Protocol):
@@ -123,13 +118,10 @@ def check_clips(plan: ClipPlan, steps: int, stride: int, where: str) -> None:
     for length in plan.lengths:
         if length.bank not in plan.bank_clips:
             raise InputError(f"{where}.lengths names a bank of {length.bank} frames that is not in {where}.bank_clips")
-        first = 0 if length.piece else 1
-        if not 1 <= length.frames <= length.bank - (1 - first) or (length.frames - first) % stride:
-            more = "less than the bank's, because pieces leave out the first" if length.piece else "one more, and no " \
-                "more than the bank's"  # fmt: skip
+        if not 1 <= length.frames <= length.bank or (length.frames - 1) % stride:
             raise InputError(
                 f"{where}.lengths has {length.frames} frames from a bank of {length.bank}; they must be a multiple "
-                f"of {stride} and {more}"
+                f"of {stride} and one more, and no more than the bank's"
             )
     for step in sorted({0, *(edge for length in plan.lengths for edge in (length.start, length.stop))}):
         open_now = [length for length in plan.lengths if length.start <= step < length.stop]
@@ -207,9 +199,6 @@ class WorldRecipe:
     def __post_init__(self) -> None:
         """What would fail in the middle of a run fails here."""
         check_clips(self, self.optimizer.steps, self.model.temporal_stride, "world")
-        if self.chunks is not None and any(length.piece for length in self.lengths):
-            raise InputError("world.lengths has pieces and world.chunks is set; a model that sees in chunks has no use "
-                "for pieces, only the teacher of one has")  # fmt: skip
         if self.steady_every < 0:
             raise InputError(f"world.steady_every is {self.steady_every}; it must be at least 0")
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from sana_wm.data.recorded import RecordedClip
 from sana_wm.training.parallel import ALONE, Peers
-from sana_wm.worlds.paths import key_path
 from sana_wm.worlds.procedural import Renderer, SceneAndPath, draw, render_drawn
 from sana_wm.worlds.splits import PROCEDURAL_SEEDS, split_seed
 
@@ -114,13 +113,6 @@ class ClipSource:
                 index += 1
             yield self._finish(pending.popleft())
 
-    def key_paths(self, count: int, num_frames: int, *, tilts: bool) -> Tensor:
-        """(count, F, 4, 4) on the device: where random held keys lead from a camera at rest; without `tilts` it stays
-        level. Peers draw others."""
-        first = (2 * self.peers.rank + tilts) * count
-        drawn = [self._drawers.submit(_key_path, self.seed, first + i, num_frames, tilts) for i in range(count)]
-        return torch.stack([path.result() for path in drawn]).to(self.device)
-
     def _prepare(self, stream: str, index: int, size: int, num_frames: int) -> _Prepared:
         pool = self._pool(num_frames)
         recorded = round(size * self.recorded_share) if pool else 0
@@ -182,11 +174,6 @@ def _start_worker() -> None:
 
 def _draw_all(seeds: list[int], num_frames: int) -> list[SceneAndPath]:
     return [draw(seed, num_frames) for seed in seeds]
-
-
-def _key_path(seed: int, index: int, num_frames: int, tilts: bool) -> Tensor:
-    drawn = int(np.random.default_rng([seed, index]).integers(2**62))
-    return key_path(num_frames, torch.Generator().manual_seed(drawn), tilts=tilts).float()
 
 
 class _SameThread(Executor):

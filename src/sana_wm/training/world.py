@@ -43,8 +43,8 @@ class WorldModel(nn.Module):
 
 
 class WorldStage:
-    """Frame 0 stays clean and is not supervised, but in a piece; all other frames of a clip share one noise level, or
-    those of a chunk do where the recipe has chunks.
+    """Frame 0 stays clean and is not supervised; all other frames of a clip share one noise level, or those of a chunk
+    do where the recipe has chunks.
 
     Each peer has banks of its own. Which clip length a step has, and whether it sees cameras, all peers draw alike:
     they have the same work, and the same weights get gradients.
@@ -102,8 +102,7 @@ class WorldStage:
             starts = tuple(chunks.starts(frames))
             visibility = Visibility(starts, window=chunks.window, sink=chunks.sink)
             sigma = self._chunk_sigma(b, starts, frames, step)
-        if not batch.is_piece:
-            sigma[:, 0] = 0.0
+        sigma[:, 0] = 0.0
         supervised = (sigma > 0).float()  # what is clean already says nothing of its noise
         noise = torch.randn(clean.shape, generator=generator, device=self.device)
         noised = add_noise(clean, sigma, noise)

@@ -58,7 +58,7 @@ def random_paths(num: int, num_frames: int, generator: torch.Generator, kinds: t
     keyed = kind == KINDS.index("keys")
     local = torch.empty(num, num_frames, 4, 4, dtype=torch.float64)
     if bool(keyed.any()):
-        local[keyed] = torch.stack([key_path(num_frames, generator) for _ in range(int(keyed.sum()))])
+        local[keyed] = torch.stack([_key_path(num_frames, generator) for _ in range(int(keyed.sum()))])
     if not bool(keyed.all()):
         local[~keyed] = _smooth_paths(kind[~keyed], num_frames, generator)
     yaw = torch.rand(num, generator=generator, dtype=torch.float64) * 2 * math.pi
@@ -78,8 +78,7 @@ def key_sequence(num_steps: int, generator: torch.Generator) -> list[frozenset[s
     return held[:num_steps]
 
 
-def key_path(num_frames: int, generator: torch.Generator, *, tilts: bool = True) -> Tensor:
-    """Where random held keys lead from a camera at rest, (F, 4, 4) float64; without `tilts` it stays level."""
+def _key_path(num_frames: int, generator: torch.Generator) -> Tensor:
     from sana_wm.geometry.actions import rollout
 
     pick = torch.rand(3, generator=generator).tolist()
@@ -87,8 +86,6 @@ def key_path(num_frames: int, generator: torch.Generator, *, tilts: bool = True)
     speed = 0.025 if default else min(0.07, max(0.012, 0.03 * math.exp(pick[1] - 0.5)))
     turn = 0.6 if default else 0.35 + 0.75 * pick[2]
     keys = key_sequence(num_frames - 1, generator)
-    if not tilts:
-        keys = [held - {"i", "k"} for held in keys]
     return rollout(keys, translation_speed=speed, rotation_speed_deg=turn, pitch_limit_deg=20.0).double()
 
 
