@@ -23,7 +23,7 @@ from sana_wm.engine.stream_plan import plan_stream
 from sana_wm.engine.world import World
 from sana_wm.errors import InputError
 from sana_wm.geometry.actions import rollout
-from sana_wm.models.config import ChunkSettings, StreamSettings
+from sana_wm.models.config import ChunkSettings, Leash, StreamSettings
 from sana_wm.models.ltx2_vae import Ltx2Codec
 from tests.engine.tiny import SETTINGS, picture, tiny_components
 from tests.models.test_ltx2_vae import tiny_vae
@@ -117,6 +117,45 @@ def test_a_fork_goes_on_as_the_world_would_and_leaves_it_alone(pipe: SanaWMPipel
     fork.step("s")
     again = world.fork()
     assert walk(world, MOVES) == walk(again, MOVES)
+
+
+LEASHED = replace(FAST, leash=Leash(distance=1.0, frames=7))
+
+
+def test_a_leash_counts_from_where_it_is_tight(pipe: SanaWMPipeline) -> None:
+    free, leashed = begin(pipe), begin(pipe, plan=replace(LEASHED, leash=Leash(distance=1.0, frames=1000)))
+    assert walk(free, ["w", "w"]) == walk(leashed, ["w", "w"])  # 0.6 a step
+    assert leashed.state.origin == (0.0, 0.0, 0.0)
+    assert walk(free, ["none"]) != walk(leashed, ["none"])
+    assert leashed.state.origin[2] == pytest.approx(0.2, abs=1e-3)
+    aged = begin(pipe, plan=replace(LEASHED, leash=Leash(distance=1e6, frames=7)))
+    assert walk(begin(pipe), MOVES) != walk(aged, MOVES)
+
+
+@pytest.mark.parametrize("speed", [0.025, 2.0])
+def test_cameras_on_a_leash_are_told_from_near_however_far_they_go(pipe: SanaWMPipeline, speed: float) -> None:
+    world = begin(pipe, plan=LEASHED, translation_speed=speed)
+    for _ in range(6):
+        world.step("w")
+        assert world.state.finished is not None
+        told = world.state.finished.camera_conditions[0, :, 3:12:4]
+        assert float(told.norm(dim=-1).max()) < 1.0 + 24 * speed + 1e-3
+    assert float(world.c2w[2, 3]) == pytest.approx(6 * 24 * speed, rel=0.01)  # users see where it is
+
+
+@pytest.mark.parametrize("after", [2, 5])
+def test_a_world_on_a_leash_is_forked_and_saved_like_any_other(
+    pipe: SanaWMPipeline, tmp_path: Path, after: int
+) -> None:
+    world = begin(pipe, plan=LEASHED)
+    for _ in range(after):
+        world.step("w")
+    fork = world.fork()
+    fork.remember()
+    loaded = World.load(own_pipe(), world.save(tmp_path / "w.safetensors"))
+    remembered = World.load(own_pipe(), fork.save(tmp_path / "r.safetensors"))
+    assert len({walk(each, MOVES) for each in (world, fork, loaded, remembered)}) == 1
+    assert world.state.origin != (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])

@@ -27,6 +27,7 @@ from sana_wm.engine.world_state import Finished, WorldState
 from sana_wm.geometry.actions import CameraMotion
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
 from sana_wm.models.config import StreamSettings
+from sana_wm.models.leash import brought_along, followed
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.sampling import OnStep, list_sigmas, next_chunk
 
@@ -113,6 +114,12 @@ class ChunkStages:
         with named_stage("remember", state.chunk - 1):
             past = state.history, state.features, state.mask
             history = remembered(self.transformer, *past, state.finished, self.plan, self._advance)
+            if self.plan.leash is not None:
+                was, camera = torch.tensor(state.origin, dtype=torch.float64), state.motion.c2w[:3, 3]
+                origin, frames = followed(was, camera, self.plan.leash), state.finished.latents.shape[2]
+                offset = (origin - was).float()
+                history = brought_along(history, offset, frames, self.plan.leash, self.plan.chunks)
+                state = replace(state, origin=tuple(origin.tolist()))
         return replace(state, history=history.map(_owned), finished=None)
 
     @torch.inference_mode()
@@ -142,7 +149,9 @@ class ChunkStages:
 
     def _cameras(self, state: WorldState, move: Move, latent_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Both camera inputs (1,n,20) and (1,6*stride,n,h,w) of the chunk, from the frame before it on."""
-        c2w = torch.cat([state.motion.c2w[None], move.c2w]).to(self.device)
+        c2w = torch.cat([state.motion.c2w[None], move.c2w])
+        c2w[:, :3, 3] -= torch.tensor(state.origin)
+        c2w = c2w.to(self.device)
         intrinsics = torch.cat([state.intrinsics[None], move.intrinsics]).to(self.device)
         sizes = self.picture_hw, latent_hw, self.codec.temporal_stride
         if state.first is None:

@@ -22,7 +22,7 @@ from sana_wm.errors import InputError, first_line
 from sana_wm.models.config import StreamSettings
 from sana_wm.settings import config_from_dict
 
-FORMAT, VERSION = "sana-wm world", 2
+FORMAT, VERSION = "sana-wm world", 3
 KEY = "world"
 """Entry of the file's metadata that holds everything but tensors, as JSON."""
 

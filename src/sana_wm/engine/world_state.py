@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -37,6 +38,7 @@ class WorldState:
         chunk: chunks made; the index of the next one.
         flat: the given picture is of one colour, so a video of one colour is no failure.
         motion: the camera; its pose is that of the last frame, relative to the first one.
+        origin: the place, relative to the first frame, that `history` and the next chunk's cameras are told from.
         intrinsics: (4,) of the last frame, pixels of the video; on the CPU.
         features, mask: the caption (B,1,L,C) and (B,L); with guidance the negative prompt is first.
         first: (1,C,1,h,w) the given picture; None once the first chunk has been made from it.
@@ -53,6 +55,7 @@ class WorldState:
     features: Tensor
     mask: Tensor
     first: Tensor | None
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
     history: History | None = None
     finished: Finished | None = None
     tails: tuple[Tensor, ...] = ()
@@ -74,7 +77,7 @@ class WorldState:
         rules = asdict(self.motion.rules)
         return {
             "seed": self.seed, "chunk": self.chunk, "flat": self.flat, "latent_frames": frames,
-            "remembered": chunks, "motion": self.motion.state(), "rules": rules,
+            "remembered": chunks, "motion": self.motion.state(), "rules": rules, "origin": [*self.origin],
         }  # fmt: skip
 
     @property
@@ -107,6 +110,7 @@ class WorldState:
                 features=tensors["features"],
                 mask=tensors["mask"],
                 first=tensors.get("first"),
+                origin=_place(numbers["origin"]),
                 history=History.of(history, frames, written) if history else None,
                 finished=Finished(**finished) if finished else None,
                 tails=tuple(tails[str(number)] for number in range(len(tails))),
@@ -115,6 +119,13 @@ class WorldState:
             raise
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"it is no whole state of a world ({type(error).__name__}: {error})") from error
+
+
+def _place(numbers: Any) -> tuple[float, float, float]:
+    x, y, z = (float(number) for number in numbers)
+    if not all(map(math.isfinite, (x, y, z))):
+        raise InputError(f"its origin is {numbers}; it must be three finite numbers.")
+    return x, y, z
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

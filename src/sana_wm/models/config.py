@@ -146,6 +146,24 @@ class ChunkSettings:
 
 
 @dataclass(frozen=True)
+class Leash:
+    """How far the past may seem, so that a video without end stays among the numbers that training has seen.
+
+    Attributes:
+        distance: cameras are told relative to a place, at first that of the first frame, which then follows the camera
+            at most so far behind it, between chunks. In units of the poses.
+        frames: the first chunk, if it is a sink, seems no more latent frames ago than this, and as near.
+    """
+
+    distance: float
+    frames: int
+
+    def __post_init__(self) -> None:
+        if not self.distance > 0:
+            raise InputError(f"leash.distance is {self.distance:g}; it must be above 0")
+
+
+@dataclass(frozen=True)
 class StreamSettings:
     """How a model makes a video chunk after chunk (spec 20, section 3.5; spec 21, section 5).
 
@@ -157,14 +175,21 @@ class StreamSettings:
         sampler: "euler" follows the velocity; "renoise" goes all the way in every step and back with fresh noise, as in
             a student's training.
         guidance_scale: above 1, the text is followed more closely, at twice the cost.
+        leash: None tells all cameras relative to the first frame and the first chunk as long ago as it is.
     """
 
     chunks: ChunkSettings = ChunkSettings(window=2, sink=True)
     timesteps: tuple[float, ...] = (1000.0, 960.0, 889.0, 727.0, 0.0)
     sampler: Literal["euler", "renoise"] = "euler"
     guidance_scale: float = 1.0
+    leash: Leash | None = None
 
     def __post_init__(self) -> None:
+        window = 1 + self.chunks.size * self.chunks.window
+        if self.leash is not None and self.leash.frames < window:
+            raise InputError(
+                f"stream.leash.frames is {self.leash.frames}; it must be at least {window}, as long as the window"
+            )
         falling = all(b < a for a, b in pairwise((1000.1, *self.timesteps)))
         if self.timesteps and (len(self.timesteps) < 2 or not falling or self.timesteps[-1] != 0):
             raise InputError(

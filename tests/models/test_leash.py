@@ -1,0 +1,180 @@
+"""The past that is brought along behind a camera is read as if the camera had stayed where the world began."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Tensor
+
+from sana_wm.errors import InputError
+from sana_wm.models.config import ChunkSettings, Leash, StreamSettings
+from sana_wm.models.history import GdnMemory, History, SoftmaxMemory
+from sana_wm.models.leash import brought_along, followed
+from sana_wm.models.transformer import SanaWMTransformer
+from sana_wm.models.visibility import Visibility
+from sana_wm.ops.rotary import rotary_table, rotate_pairs, turn_later
+from tests.models.small import CONFIG, Inputs, inputs, trained
+
+STARTS = (0, 2, 4, 6, 8)
+WINDOW = ChunkSettings(size=2, strategy="uniform", window=2, sink=False)
+SINK = replace(WINDOW, sink=True)
+LOOSE = Leash(distance=1e9, frames=10**6)
+FAR = torch.tensor([40.0, -3.0, 25.0])
+
+
+def stream(
+    model: SanaWMTransformer, given: Inputs, chunks: ChunkSettings, offset: Tensor | None = None, leash: Leash = LOOSE
+) -> tuple[list[Tensor], list[History]]:
+    """Velocities of chunks that come one after the other, and the past before each but the first.
+
+    offset: by so much the origin of the world moves after every chunk.
+    """
+    origin = torch.zeros(3)
+    history: History | None = None
+    made, before = [], []
+    for chunk, (a, b) in enumerate(pairwise(STARTS)):
+        assert given.camera_conditions is not None
+        rows = given.camera_conditions[:, a:b].clone()
+        rows[..., 3:12:4] -= origin
+        maps = None if given.chunk_plucker is None else given.chunk_plucker[:, :, a:b]
+        sees = Visibility((0,), chunk, a, chunks.window, chunks.sink)
+        size = (b - a, *given.x.shape[3:])
+        latents, timesteps = given.x[:, :, a:b], given.timestep[..., a:b]
+        context = model.condition(size, given.y, given.mask, rows, maps, sees)
+        made.append(model.advance(latents, timesteps, context, history)[0])
+        context = replace(context, visibility=replace(sees, saved=1))
+        _, history = model.advance(latents, torch.zeros_like(timesteps), context, history)
+        assert history is not None
+        if offset is not None:
+            history = brought_along(history, offset, b - a, leash, chunks)
+            origin = origin + offset
+        before.append(history)
+    return made, before
+
+
+@pytest.fixture(scope="module")
+def softmax_model() -> SanaWMTransformer:
+    return trained(replace(CONFIG, depth=2, softmax_every_n=1, camera_paths=("ucpe",))).double()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunks", [WINDOW, replace(WINDOW, window=0)])
+def test_softmax_blocks_read_a_past_that_was_moved_as_before(
+    softmax_model: SanaWMTransformer, chunks: ChunkSettings
+) -> None:
+    given = inputs(2, 8).to(torch.float64).with_(chunk_plucker=None)
+    plain, _ = stream(softmax_model, given, chunks)
+    moved, _ = stream(softmax_model, given, chunks, torch.tensor([0.4, -0.3, 0.7]))
+    for one, other in zip(plain, moved, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)  # cameras are float32
+    # A sink that comes along is not where it was.
+    alone = replace(chunks, window=1, sink=True)
+    plain, _ = stream(softmax_model, given, alone)
+    moved, _ = stream(softmax_model, given, alone, torch.tensor([0.4, -0.3, 0.7]))
+    assert not torch.allclose(plain[-1], moved[-1])
+
+
+@torch.no_grad()
+def test_a_state_that_was_moved_is_read_as_before() -> None:
+    model = trained()
+    given = inputs(2, 8)
+    _, plain = stream(model, given, WINDOW)
+    moved = brought_along(plain[-1], FAR, 2, LOOSE, WINDOW)
+    old, new = (past.blocks[0].attention for past in (plain[-1], moved))
+    assert isinstance(old, GdnMemory)
+    assert isinstance(new, GdnMemory)
+    assert old.camera is not None
+    assert new.camera is not None
+    half = old.camera.shape[-1] // 2
+    move = torch.eye(4, dtype=torch.float64)
+    move[:3, 3] = -FAR.double()
+    matrix = torch.block_diag(*[move] * (half // 4), torch.eye(half, dtype=torch.float64))
+    expected = matrix @ old.camera.double() @ matrix.T
+    assert torch.allclose(new.camera.double(), expected, rtol=1e-4, atol=1e-4)
+    # Queries from the new origin get what queries from the old one got, in the new origin's terms.
+    query = torch.randn(old.camera.shape[-1], dtype=torch.float64)
+    there = torch.linalg.inv(matrix).T @ query
+    assert torch.allclose(there @ expected, (query @ old.camera.double()) @ matrix.T)
+    assert torch.equal(old.state, new.state)
+    assert torch.equal(old.key_tail, new.key_tail)
+
+
+@torch.no_grad()
+def test_a_sink_comes_along_and_the_window_does_not() -> None:
+    _, before = stream(trained(), inputs(2, 8), SINK)
+    past = before[-1]
+    leash = Leash(distance=1.0, frames=5)
+    moved = brought_along(past, FAR, 2, leash, SINK)
+    old, new = (p.blocks[1].attention for p in (past, moved))
+    assert isinstance(old, SoftmaxMemory)
+    assert isinstance(new, SoftmaxMemory)
+    assert list(old.chunks) == list(new.chunks) == [0, 3]
+    # Its place is told as before, and it is two frames later.
+    assert torch.equal(new.chunks[0].values, old.chunks[0].values)
+    assert torch.allclose(new.chunks[0].keys, turn_later(old.chunks[0].keys, 2))
+    half = old.chunks[0].keys.shape[-1] // 2
+    for kept, was in (("camera_keys", old.chunks[0].camera_keys), ("camera_values", old.chunks[0].camera_values)):
+        found = getattr(new.chunks[0], kept)
+        assert torch.equal(found[..., :half], was[..., :half])
+        assert not torch.allclose(found[..., half:], was[..., half:])
+    assert torch.equal(new.chunks[3].keys, old.chunks[3].keys)
+    assert not torch.allclose(new.chunks[3].camera_keys, old.chunks[3].camera_keys)
+    # While the first chunk is in the window anyway, it is moved as everything else.
+    early = brought_along(before[0], FAR, 2, leash, SINK).blocks[1].attention
+    assert isinstance(early, SoftmaxMemory)
+    assert not torch.allclose(early.chunks[0].camera_keys, before[0].blocks[1].attention.chunks[0].camera_keys)
+
+
+@torch.no_grad()
+def test_the_age_of_a_sink_ends_at_the_leash_however_frames_are_counted() -> None:
+    _, before = stream(trained(), inputs(2, 8), SINK, torch.zeros(3), Leash(distance=1.0, frames=5))
+    _, plain = stream(trained(), inputs(2, 8), SINK)
+    found, was = before[-1].blocks[1].attention, plain[-1].blocks[1].attention
+    assert isinstance(found, SoftmaxMemory)
+    assert isinstance(was, SoftmaxMemory)
+    # 8 frames are made, and the first chunk may be 5 ago: it is told 3 later than it was. (Keys of block 1 differ from
+    # those of a plain stream only by that: the first chunk saw nothing of any leash.)
+    assert torch.allclose(found.chunks[0].keys, turn_later(was.chunks[0].keys, 3), atol=1e-5)
+
+
+def test_a_leash_that_is_loose_changes_nothing() -> None:
+    with torch.no_grad():
+        _, before = stream(trained(), inputs(2, 8), SINK)
+    moved = brought_along(before[-1], torch.zeros(3), 2, LOOSE, SINK)
+    for name, x in before[-1].tensors().items():
+        assert torch.equal(moved.tensors()[name], x)
+
+
+def test_heads_turned_later_are_those_of_a_later_frame() -> None:
+    x = torch.randn(1, 6, 2, 24, dtype=torch.float64)
+    for camera in (False, True):
+        now, then = (rotary_table(torch.tensor([t]), 2, 3, 24, camera=camera) for t in (7, 19))
+        part = x.chunk(2, -1)[1] if camera else x
+        expected, turned = (rotate_pairs(part, cos[:, None], sin[:, None]) for cos, sin in (then, now))
+        heads = torch.cat([x.chunk(2, -1)[0], turned], -1) if camera else turned
+        found = turn_later(heads, 12, camera=camera)
+        assert torch.allclose(found[..., -part.shape[-1] :], expected, atol=1e-6)
+        assert torch.equal(found[..., : 24 - part.shape[-1]], heads[..., : 24 - part.shape[-1]])
+
+
+def test_the_origin_follows_only_when_the_leash_is_tight() -> None:
+    leash = Leash(distance=4.0, frames=10)
+    origin = torch.zeros(3, dtype=torch.float64)
+    assert torch.equal(followed(origin, torch.tensor([0.0, 0.0, 4.0]), leash), origin)
+    far = followed(origin, torch.tensor([0.0, 3.0, 4.0]) * 2, leash)
+    assert torch.allclose(far, torch.tensor([0.0, 3.6, 4.8], dtype=torch.float64))
+    assert torch.equal(followed(far, torch.tensor([0.0, 3.6, 4.8]), leash), far)
+
+
+@pytest.mark.parametrize("distance", [0.0, -1.0, float("nan")])
+def test_a_leash_of_no_length_is_refused(distance: float) -> None:
+    with pytest.raises(InputError, match=r"leash\.distance"):
+        Leash(distance, 10)
+
+
+def test_a_leash_shorter_than_the_window_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 7"):
+        StreamSettings(chunks=ChunkSettings(size=3, window=2, sink=True), leash=Leash(4.0, 6))
