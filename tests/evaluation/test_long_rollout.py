@@ -67,7 +67,8 @@ def described(chunks: list[Tensor], moving: bool = True) -> dict[str, Any]:
     for number, frames in enumerate(chunks, start=1):
         still = stillness(before, frames, torch.full((len(frames),), moving))
         machine = {"chunk": number, "process": 1, "seconds": 0.1, "peak_bytes": 1000, "state_bytes": 10}
-        found.append({**machine, **look(frames), **still})
+        truth = {"truth": look(noise(0)), "turns": None}
+        found.append({**machine, **look(frames), **still, **truth})
         before = frames[-1]
     return summarize(found, len(chunks), CHUNK_SECONDS)
 
@@ -179,7 +180,8 @@ def test_a_video_that_burns_in_is_seen_in_saturation_and_clipping() -> None:
 
 def of_memory(peaks: list[int], processes: list[int] | None = None) -> dict[str, Any]:
     processes = processes or [1] * len(peaks)
-    looks = {**look(noise(0)), "change": 1.0, "moving": 24, "frozen": 0, "seconds": 0.1, "state_bytes": 10}
+    truth = {"truth": look(noise(0)), "turns": None}
+    looks = {**look(noise(0)), **truth, "change": 1.0, "moving": 24, "frozen": 0, "seconds": 0.1, "state_bytes": 10}
     found = [
         {"chunk": i + 1, "process": process, "peak_bytes": peak, **looks}
         for i, (peak, process) in enumerate(zip(peaks, processes, strict=True))

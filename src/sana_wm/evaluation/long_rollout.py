@@ -29,10 +29,13 @@ from sana_wm.evaluation.rollout_files import RolloutFiles
 from sana_wm.evaluation.rollout_marks import clock, summarize, together
 from sana_wm.evaluation.rollout_scene import RANDOM, LongScene, long_scene
 from sana_wm.evaluation.sheets import write_sheet
+from sana_wm.evaluation.turning import turns
 from sana_wm.models.config import StreamSettings
 
 RESULT = "rollout.json"
 SHEET_FRAMES, SHEET_COLUMNS = 60, 10
+TURNS_EVERY, FIRST_TURNS = 60.0, 9.0
+"""Seconds between chunks after which both turns are tried, and when that is first."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def measure_rollouts(
         scenes.append({"name": scene.name, "caption": scene.drawn.caption, "seed": rollout.seed, **found})
     result = {
         "format": "sana-wm long rollout",
-        "version": 1,
+        "version": 2,
         "environment": environment(pipe.device),
         "settings": {
             "model": pipe.name, **asdict(settings), "chunks": chunks, "frames_a_chunk": frames_a_chunk, "fps": fps,
@@ -149,13 +152,14 @@ class _Rollout:
             begin = time.perf_counter()
             try:
                 frames = world.step(poses=self.scene.c2w[rows_of_path])
+                seconds = time.perf_counter() - begin
+                peak, held = memory.read()
+                turned = turns(world) if self._turns(chunk) else None
             except DeviceFullError:
                 raise
             except GenerationError as error:
                 files.append({"chunk": chunk, "process": process, "finite": False, "error": str(error)})
                 return
-            seconds = time.perf_counter() - begin
-            peak, held = memory.read()
             if last is None:
                 last, frames = frames[0], frames[1:]
             shown = torch.from_numpy(frames).to(self.pipe.device).permute(0, 3, 1, 2)
@@ -165,6 +169,7 @@ class _Rollout:
             row = {
                 "chunk": chunk, "process": process, "finite": True, "seconds": seconds, "peak_bytes": peak,
                 "held_bytes": held, "state_bytes": world.state.nbytes, **look(shown), **still,
+                "truth": self._truth(rows_of_path), "turns": turned,
             }  # fmt: skip
             with named_stage("write", chunk - 1):
                 files.keep_frame(chunk, last)  # before the row: a chunk that is counted has its picture
@@ -179,6 +184,16 @@ class _Rollout:
         files.keep_frame(0, picture)
         caption = self.scene.drawn.caption
         return World.begin(self.pipe, picture, caption, intrinsics=lenses[0], seed=self.seed, plan=self.plan)
+
+    def _truth(self, frames: slice) -> dict[str, float]:
+        """How the true place looks in the middle one of these frames of the path."""
+        middle = torch.tensor([(frames.start + frames.stop) // 2])
+        return look(self.scene.render(middle, self.size, self.pipe.device)[0])
+
+    def _turns(self, chunk: int) -> bool:
+        """Whether turns are tried after this chunk."""
+        chunks = self.plan.chunks.size * self.pipe.codec.temporal_stride / self.pipe.settings.fps
+        return chunk == round(FIRST_TURNS / chunks) or chunk % round(TURNS_EVERY / chunks) == 0
 
     def draw(self, path: Path, files: RolloutFiles, chunks: int, seconds_a_chunk: float) -> None:
         """The given picture and the last frames of chunks, evenly spread, under what there is to see in truth."""

@@ -18,7 +18,7 @@ from sana_wm.engine.staging import staged
 from sana_wm.engine.world import World
 from sana_wm.errors import InputError, first_line
 
-FORMAT, VERSION = "sana-wm rollout chunks", 1
+FORMAT, VERSION = "sana-wm rollout chunks", 2
 THUMB_WIDTH, THUMB_QUALITY = 240, 90
 
 

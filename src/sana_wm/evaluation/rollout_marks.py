@@ -34,6 +34,7 @@ def summarize(rows: Sequence[Row], chunks: int, seconds_a_chunk: float) -> dict[
         "fraction": sum(row["frozen"] for row in made) / max(1, sum(row["moving"] for row in made)),
     }
     ranges = {name: _range([window[name] for window in windows]) for name in LOOKS}
+    truth = {name: _range([window["truth"][name] for window in windows]) for name in LOOKS}
     return result | {
         "seconds_a_chunk": {
             "first": times[0], "median": statistics.median(times), "most": max(times[1:] or times), "sum": sum(times)
@@ -41,8 +42,12 @@ def summarize(rows: Sequence[Row], chunks: int, seconds_a_chunk: float) -> dict[
         "memory": memory,
         "frozen": frozen,
         "looks": ranges,
+        "truth": truth,
+        "turns": [
+            {"seconds": row["chunk"] * seconds_a_chunk, **row["turns"]} for row in made if row["turns"] is not None
+        ],
         "drift": _drift(windows),
-        "marks": _marks(len(made), chunks, error, memory, frozen, ranges),
+        "marks": _marks(len(made), chunks, error, memory, frozen, ranges, truth),
     }  # fmt: skip
 
 
@@ -61,9 +66,10 @@ def _windows(rows: Sequence[Row], seconds_a_chunk: float) -> list[dict[str, Any]
         means = {name: statistics.fmean(row[name] for row in members) for name in (*LOOKS, "change", "seconds")}
         moving, frozen = (sum(row[name] for row in members) for name in ("moving", "frozen"))
         peak = max(row["peak_bytes"] for row in members)
+        truth = {name: statistics.fmean(row["truth"][name] for row in members) for name in LOOKS}
         begin = window * WINDOW_SECONDS
         found.append({"from_seconds": begin, "chunks": len(members), **means, "moving": moving, "frozen": frozen,
-                      "peak_bytes": peak})  # fmt: skip
+                      "peak_bytes": peak, "truth": truth})  # fmt: skip
     return found
 
 
@@ -124,6 +130,7 @@ def _marks(
     memory: Mapping[str, Any],
     frozen: Mapping[str, Any],
     looks: Mapping[str, Mapping[str, float | None]],
+    truth: Mapping[str, Mapping[str, float | None]],
 ) -> list[dict[str, Any]]:
     said = f"{made}" if error is None else f"{made}: {error}"
     marks = [_mark("every chunk is made, and finite", f"{chunks} chunks", said, made == chunks)]
@@ -143,11 +150,17 @@ def _marks(
         _mark("frames that stand still", f"at most {MOST_FROZEN:.0%}", f"{100 * share:.2f} %", share <= MOST_FROZEN)
     )
     for name, least in (("contrast", LEAST_STD), ("sharpness", LEAST_SHARPNESS)):
-        over = looks[name]["least_over_first"]
-        told = "the first is 0" if over is None else f"{over:.2f}"
-        wanted = f"at least {least:g} of the first {WINDOW_SECONDS} s"
-        marks.append(_mark(f"least {name} of {WINDOW_SECONDS} s", wanted, told, over is not None and over >= least))
+        made_least, true_least = looks[name]["least"] or 0.0, truth[name]["least"] or 0.0
+        told = f"{made_least:.3g}" + (f", {made_least / true_least:.2f} of the truth's" if true_least else "")
+        own, true = (_told(found[name]["least_over_first"]) for found in (looks, truth))
+        told += f" (of the first {WINDOW_SECONDS} s: {own}; the truth {true})"
+        wanted = f"at least {least:g} of the truth's least"
+        marks.append(_mark(f"least {name} of {WINDOW_SECONDS} s", wanted, told, made_least >= least * true_least > 0))
     return marks
+
+
+def _told(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2f}"
 
 
 def _mark(what: str, wanted: str, found: str, passed: bool | None) -> dict[str, Any]:
@@ -206,19 +219,28 @@ def _over_time(scenes: Sequence[Mapping[str, Any]]) -> list[str]:
     """The first ten seconds, the last ten of every minute, and the last of all; of the scenes that got there."""
     count = max(len(scene["windows"]) for scene in scenes)
     shown = [w for w in range(count) if w in (0, count - 1) or w % MINUTE_WINDOWS == MINUTE_WINDOWS - 1 or count <= 7]
-    heads = ["time", *LOOKS, "change", "frozen frames"]
+    heads = ["time", *LOOKS, "change", "frozen frames", "truth's contrast", "and sharpness", "turns left, right"]
     rows = []
     for window in shown:
         found = [scene["windows"][window] for scene in scenes if window < len(scene["windows"])]
         mean = {name: statistics.fmean(w[name] for w in found) for name in (*LOOKS, "change")}
         begin = found[0]["from_seconds"]
         frozen = sum(w["frozen"] for w in found) / max(1, sum(w["moving"] for w in found))
+        truth = {name: statistics.fmean(w["truth"][name] for w in found) for name in LOOKS}
         rows.append([
             f"{clock(begin)} - {clock(begin + WINDOW_SECONDS)}", f"{mean['brightness']:.1f}", f"{mean['contrast']:.1f}",
             f"{mean['saturation']:.1f}", f"{100 * mean['clipped']:.1f} %", f"{mean['sharpness']:.4f}",
-            f"{mean['change']:.2f}", f"{100 * frozen:.1f} %",
+            f"{mean['change']:.2f}", f"{100 * frozen:.1f} %", f"{truth['contrast']:.1f}", f"{truth['sharpness']:.4f}",
+            _turns_within(scenes, begin, begin + WINDOW_SECONDS),
         ])  # fmt: skip
     return _table(heads, rows)
+
+
+def _turns_within(scenes: Sequence[Mapping[str, Any]], begin: float, end: float) -> str:
+    """Means over the scenes of the turns that were tried in these seconds."""
+    found = [turns for scene in scenes for turns in scene["turns"] if begin < turns["seconds"] <= end]
+    means = [statistics.fmean(turns[side] for turns in found) for side in ("left", "right") if found]
+    return ", ".join(f"{mean:.2f}" for mean in means)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
