@@ -16,7 +16,7 @@ from sana_wm.engine.replay import replayed_if_short, tensors_of, with_tensors
 from sana_wm.engine.world import World
 from sana_wm.engine.world_state import WorldState
 from sana_wm.models.chunked import Advance, ChunkedModel
-from sana_wm.models.config import ChunkSettings, StreamSettings
+from sana_wm.models.config import ChunkSettings, Leash, StreamSettings
 from sana_wm.models.history import History
 from sana_wm.models.transformer import SanaWMTransformer
 from tests.engine.tiny import picture, tiny_components
@@ -117,12 +117,18 @@ def assert_same(found: list[WorldState], expected: list[WorldState]) -> None:
             assert x.untyped_storage().nbytes() == x.nbytes
 
 
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def few_steps(name: str, guidance: float, leashed: bool) -> StreamSettings:
+    chunks = CHUNKS[name]
+    leash = Leash(distance=0.5, frames=1 + chunks.size * chunks.window) if leashed else None
+    return StreamSettings(chunks, (1000.0, 500.0, 0.0), guidance_scale=guidance, leash=leash)
+
+
+@pytest.mark.parametrize(("guidance", "leashed"), [(1.0, False), (3.0, False), (1.0, True)])
 @pytest.mark.parametrize("name", CHUNKS)
-def test_a_world_is_the_same_if_its_calls_are_those_of_one_chunk(name: str, guidance: float) -> None:
+def test_a_world_is_the_same_if_its_calls_are_those_of_one_chunk(name: str, guidance: float, leashed: bool) -> None:
     parts = tiny_components()
     pipe = SanaWMPipeline(parts.transformer, parts.codec, parts.text_encoder, parts.settings)
-    plan = StreamSettings(CHUNKS[name], (1000.0, 500.0, 0.0), guidance_scale=guidance)
+    plan = few_steps(name, guidance, leashed)
     repeated: list[Repeated] = []
 
     def record(function: Callable[..., Any], device: torch.device, numbers: int) -> Repeated:
@@ -139,16 +145,16 @@ def test_a_world_is_the_same_if_its_calls_are_those_of_one_chunk(name: str, guid
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize(("guidance", "leashed"), [(1.0, False), (3.0, False), (3.0, True)])
 @pytest.mark.parametrize("name", CHUNKS)
 def test_a_world_of_recorded_calls_holds_the_same_bits(
-    name: str, guidance: float, monkeypatch: pytest.MonkeyPatch
+    name: str, guidance: float, leashed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = tiny_components()
     for part in (parts.transformer, parts.codec, parts.text_encoder):
         part.cuda()
     pipe = SanaWMPipeline(parts.transformer, parts.codec, parts.text_encoder, parts.settings)
-    plan = StreamSettings(CHUNKS[name], (1000.0, 500.0, 0.0), guidance_scale=guidance)
+    plan = few_steps(name, guidance, leashed)
     found = walked(pipe, plan)
     monkeypatch.setattr("sana_wm.engine.replay.LAUNCH_BOUND", 0)
     assert_same(found, walked(pipe, plan))

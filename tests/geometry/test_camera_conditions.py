@@ -17,6 +17,7 @@ from sana_wm.geometry.conditions import (
     next_conditions,
     num_latent_frames,
     plucker_windows,
+    told_from,
     training_conditions,
 )
 from sana_wm.geometry.poses import compose, relative_to_first
@@ -168,3 +169,18 @@ def test_what_follows_a_chunk_is_cut_from_the_whole_path() -> None:
         next_rows, next_maps = next_conditions(c2w[raw], intrinsics[raw], *sizes)
         assert torch.equal(next_rows, rows[first:end])
         assert torch.equal(next_maps, maps[:, first:end])
+
+
+def test_inputs_told_from_another_place_are_those_of_a_path_that_began_there() -> None:
+    generator = torch.Generator().manual_seed(0)
+    c2w = rollout("dw-16,i-8")[None].repeat(2, 1, 1, 1)
+    c2w[1, :, :3, 3] *= 5
+    intrinsics = torch.tensor([40.0, 44.0, 30.0, 17.0]).expand(2, 25, 4)
+    origin = torch.randn(2, 3, generator=generator)
+    there = c2w.clone()
+    there[..., :3, 3] -= origin[:, None]
+    sizes = (32, 48), (4, 6)
+    found = told_from(origin, camera_conditions(c2w, intrinsics, *sizes), chunk_plucker(c2w, intrinsics, *sizes))
+    expected = camera_conditions(there, intrinsics, *sizes), chunk_plucker(there, intrinsics, *sizes)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)

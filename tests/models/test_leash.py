@@ -30,7 +30,7 @@ def stream(
 ) -> tuple[list[Tensor], list[History]]:
     """Velocities of chunks that come one after the other, and the past before each but the first.
 
-    offset: by so much the origin of the world moves after every chunk.
+    offset: (3,) by so much the origin of the world moves after every chunk.
     """
     origin = torch.zeros(3)
     history: History | None = None
@@ -49,7 +49,7 @@ def stream(
         _, history = model.advance(latents, torch.zeros_like(timesteps), context, history)
         assert history is not None
         if offset is not None:
-            history = brought_along(history, offset, b - a, leash, chunks)
+            history = brought_along(history, offset.expand(len(given.x), 3), b - a, leash, chunks)
             origin = origin + offset
         before.append(history)
     return made, before
@@ -82,7 +82,7 @@ def test_a_state_that_was_moved_is_read_as_before() -> None:
     model = trained()
     given = inputs(2, 8)
     _, plain = stream(model, given, WINDOW)
-    moved = brought_along(plain[-1], FAR, 2, LOOSE, WINDOW)
+    moved = brought_along(plain[-1], FAR[None], 2, LOOSE, WINDOW)
     old, new = (past.blocks[0].attention for past in (plain[-1], moved))
     assert isinstance(old, GdnMemory)
     assert isinstance(new, GdnMemory)
@@ -107,7 +107,7 @@ def test_a_sink_comes_along_and_the_window_does_not() -> None:
     _, before = stream(trained(), inputs(2, 8), SINK)
     past = before[-1]
     leash = Leash(distance=1.0, frames=5)
-    moved = brought_along(past, FAR, 2, leash, SINK)
+    moved = brought_along(past, FAR[None], 2, leash, SINK)
     old, new = (p.blocks[1].attention for p in (past, moved))
     assert isinstance(old, SoftmaxMemory)
     assert isinstance(new, SoftmaxMemory)
@@ -123,7 +123,7 @@ def test_a_sink_comes_along_and_the_window_does_not() -> None:
     assert torch.equal(new.chunks[3].keys, old.chunks[3].keys)
     assert not torch.allclose(new.chunks[3].camera_keys, old.chunks[3].camera_keys)
     # While the first chunk is in the window anyway, it is moved as everything else.
-    early = brought_along(before[0], FAR, 2, leash, SINK).blocks[1].attention
+    early = brought_along(before[0], FAR[None], 2, leash, SINK).blocks[1].attention
     assert isinstance(early, SoftmaxMemory)
     assert not torch.allclose(early.chunks[0].camera_keys, before[0].blocks[1].attention.chunks[0].camera_keys)
 
@@ -143,7 +143,7 @@ def test_the_age_of_a_sink_ends_at_the_leash_however_frames_are_counted() -> Non
 def test_a_leash_that_is_loose_changes_nothing() -> None:
     with torch.no_grad():
         _, before = stream(trained(), inputs(2, 8), SINK)
-    moved = brought_along(before[-1], torch.zeros(3), 2, LOOSE, SINK)
+    moved = brought_along(before[-1], torch.zeros(1, 3), 2, LOOSE, SINK)
     for name, x in before[-1].tensors().items():
         assert torch.equal(moved.tensors()[name], x)
 
@@ -162,11 +162,12 @@ def test_heads_turned_later_are_those_of_a_later_frame() -> None:
 
 def test_the_origin_follows_only_when_the_leash_is_tight() -> None:
     leash = Leash(distance=4.0, frames=10)
-    origin = torch.zeros(3, dtype=torch.float64)
-    assert torch.equal(followed(origin, torch.tensor([0.0, 0.0, 4.0]), leash), origin)
-    far = followed(origin, torch.tensor([0.0, 3.0, 4.0]) * 2, leash)
-    assert torch.allclose(far, torch.tensor([0.0, 3.6, 4.8], dtype=torch.float64))
-    assert torch.equal(followed(far, torch.tensor([0.0, 3.6, 4.8]), leash), far)
+    origin = torch.zeros(3, 3, dtype=torch.float64)
+    cameras = torch.tensor([[0.0, 0.0, 4.0], [0.0, 6.0, 8.0], [0.0, 0.0, 0.0]])
+    far = followed(origin, cameras, leash)
+    assert torch.equal(far[[0, 2]], origin[[0, 2]])
+    assert torch.allclose(far[1], torch.tensor([0.0, 3.6, 4.8], dtype=torch.float64))
+    assert torch.equal(followed(far, far.float(), leash), far)
 
 
 @pytest.mark.parametrize("distance", [0.0, -1.0, float("nan")])

@@ -115,11 +115,11 @@ class ChunkStages:
             past = state.history, state.features, state.mask
             history = remembered(self.transformer, *past, state.finished, self.plan, self._advance)
             if self.plan.leash is not None:
-                was, camera = torch.tensor(state.origin, dtype=torch.float64), state.motion.c2w[:3, 3]
-                origin, frames = followed(was, camera, self.plan.leash), state.finished.latents.shape[2]
-                offset = (origin - was).float()
+                was = torch.tensor([state.origin], dtype=torch.float64)
+                origin = followed(was, state.motion.c2w[None, :3, 3], self.plan.leash)
+                frames, offset = state.finished.latents.shape[2], (origin - was).float()
                 history = brought_along(history, offset, frames, self.plan.leash, self.plan.chunks)
-                state = replace(state, origin=tuple(origin.tolist()))
+                state = replace(state, origin=tuple(origin[0].tolist()))
         return replace(state, history=history.map(_owned), finished=None)
 
     @torch.inference_mode()

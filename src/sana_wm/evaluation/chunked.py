@@ -84,4 +84,4 @@ def _model(
         components.codec.temporal_stride,
     )  # fmt: skip
     cameras = camera_conditions(*given), chunk_plucker(*given)
-    return ChunkedModel(components.transformer, stream.chunks, size, y, mask, cameras)
+    return ChunkedModel(components.transformer, stream.chunks, size, y, mask, cameras, leash=stream.leash)

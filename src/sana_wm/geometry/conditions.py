@@ -77,6 +77,16 @@ def next_conditions(
     return camera_conditions(*arguments)[..., 1:, :], chunk_plucker(*arguments)[..., 1:, :, :]
 
 
+def told_from(origin: Tensor, camera_conditions: Tensor, chunk_plucker: Tensor) -> tuple[Tensor, Tensor]:
+    """Both inputs, (B,n,20) and (B,6*stride,n,H,W), with the origin (B,3) of the world where they were told from."""
+    rows = camera_conditions.clone()
+    rows[..., 3:12:4] -= origin[:, None]
+    direction, moment = chunk_plucker.unflatten(1, (-1, 2, 3)).unbind(2)
+    # The moment is the place x the direction.
+    moment = moment - torch.linalg.cross(origin[:, None, :, None, None, None].expand_as(direction), direction, dim=2)
+    return rows, torch.stack((direction, moment), 2).flatten(1, 3)
+
+
 def training_conditions(
     c2w: Tensor | None,
     intrinsics: Tensor | None,

@@ -9,9 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from sana_wm.models.config import ChunkSettings
+from sana_wm.geometry.conditions import told_from
+from sana_wm.models.config import ChunkSettings, Leash
 from sana_wm.models.context import BlockContext
 from sana_wm.models.history import History
+from sana_wm.models.leash import brought_along, followed
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import Visibility
 
@@ -30,6 +32,7 @@ class ChunkedModel:
         size: (T, H, W) of the clip's latents.
         y, mask: as of the transformer. cameras: camera_conditions and chunk_plucker of the clip.
         autocast: None is on for float32 weights on a GPU.
+        leash: None tells all cameras from the first frame.
         advance: what runs calls without gradients, for example recorded ones; None is the transformer itself.
 
     Attributes:
@@ -45,11 +48,12 @@ class ChunkedModel:
         mask: Tensor | None,
         cameras: tuple[Tensor, Tensor] | None,
         *,
+        leash: Leash | None = None,
         autocast: bool | None = None,
         advance: Advance | None = None,
     ) -> None:
         self.transformer, self.chunks, self.size = transformer, chunks, size
-        self.y, self.mask, self.cameras = y, mask, cameras
+        self.y, self.mask, self.cameras, self.leash = y, mask, cameras, leash
         self.bounds = list(pairwise((*chunks.starts(size[0]), size[0])))
         on_gpu = y.is_cuda and transformer.dtype == torch.float32
         self._autocast = torch.autocast(
@@ -58,6 +62,7 @@ class ChunkedModel:
         self._advance = transformer.advance if advance is None else advance
         self.history: History | None = None
         self.chunk = 0
+        self._origin = torch.zeros(len(y), 3, dtype=torch.float64, device=y.device)
         self._context: BlockContext | None = None
 
     def velocity(self, latents: Tensor, timesteps: Tensor) -> Tensor:
@@ -76,6 +81,12 @@ class ChunkedModel:
         context = replace(context, visibility=replace(context.visibility, saved=1))
         with self._autocast:
             _, self.history = self._advance(latents, timesteps, context, self.history)
+        if self.leash is not None and self.cameras is not None and self.history is not None:
+            last = self.cameras[0][:, self.bounds[self.chunk][1] - 1, 3:12:4]
+            origin = followed(self._origin, last, self.leash)
+            offset, frames = (origin - self._origin).float(), latents.shape[2]
+            self.history = brought_along(self.history, offset, frames, self.leash, self.chunks)
+            self._origin = origin
         self._context = None
         self.chunk += 1
 
@@ -88,6 +99,8 @@ class ChunkedModel:
         cameras: tuple[Tensor | None, Tensor | None] = (None, None)
         if self.cameras is not None:
             cameras = self.cameras[0][:, first:end], self.cameras[1][:, :, first:end]
+            if self.leash is not None:
+                cameras = told_from(self._origin.float(), *cameras)
         with self._autocast:
             context = self.transformer.condition((end - first, *self.size[1:]), self.y, self.mask, *cameras, sees)
         if not torch.is_grad_enabled():

@@ -19,14 +19,14 @@ from sana_wm.ops.ucpe import seen_from
 
 
 def followed(origin: Tensor, camera: Tensor, leash: Leash) -> Tensor:
-    """The origin (3,) float64 after the camera has come to a place (3,): it stays until the leash is tight."""
+    """The origin (B,3) float64 after the camera has come to a place (B,3): it stays until the leash is tight."""
     behind = camera.double() - origin
-    length = behind.norm()
-    return origin if length <= leash.distance else origin + behind * (1 - leash.distance / length)
+    slack = leash.distance / behind.norm(dim=-1, keepdim=True)
+    return origin + behind * (1 - slack).clamp_min(0)
 
 
 def brought_along(history: History, offset: Tensor, frames: int, leash: Leash, chunks: ChunkSettings) -> History:
-    """The past as it is told once the origin of the world has moved by `offset` (3,) and a chunk of `frames` latent
+    """The past as it is told once the origin of the world has moved by `offset` (B,3) and a chunk of `frames` latent
     frames has been added.
 
     A sink is not left behind: it stays where it was relative to the origin, and once it was `leash.frames` ago it

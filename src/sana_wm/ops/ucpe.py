@@ -46,11 +46,11 @@ class RayFrames:
 
 
 def seen_from(x: Tensor, offset: Tensor) -> Tensor:
-    """Keys or values (...,D) that :attr:`RayFrames.key_value` has moved, as if the origin of the world were `offset`.
+    """Keys or values (B,N,h,D) that :attr:`RayFrames.key_value` has moved, as if the world's origin were at `offset`.
 
-    offset: (3,). Queries whose cameras are told from there read the same: the encoding is one of relative poses.
+    offset: (B,3). Queries whose cameras are told from there read the same: the encoding is one of relative poses.
     """
     geometric, rotary = x.chunk(2, dim=-1)
     place, weight = geometric.unflatten(-1, (-1, 4)).split([3, 1], dim=-1)
-    moved = (place - offset * weight).to(x.dtype)  # in the wider of the two
+    moved = (place - offset[:, None, None, None] * weight).to(x.dtype)  # in the wider of the two
     return torch.cat([torch.cat([moved, weight], dim=-1).flatten(-2), rotary], dim=-1)
