@@ -12,7 +12,7 @@ from torch import Tensor
 from sana_wm.errors import InputError
 from sana_wm.models.config import ChunkSettings, Leash, StreamSettings
 from sana_wm.models.history import GdnMemory, History, SoftmaxMemory
-from sana_wm.models.leash import brought_along, followed
+from sana_wm.models.leash import as_read, brought_along, followed
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import Visibility
 from sana_wm.ops.rotary import rotary_table, rotate_pairs, turn_later
@@ -28,13 +28,13 @@ FAR = torch.tensor([40.0, -3.0, 25.0])
 def stream(
     model: SanaWMTransformer, given: Inputs, chunks: ChunkSettings, offset: Tensor | None = None, leash: Leash = LOOSE
 ) -> tuple[list[Tensor], list[History]]:
-    """Velocities of chunks that come one after the other, and the past before each but the first.
+    """Velocities of chunks that come one after the other, and the past after each.
 
     offset: (3,) by so much the origin of the world moves after every chunk.
     """
     origin = torch.zeros(3)
     history: History | None = None
-    made, before = [], []
+    made, pasts = [], []
     for chunk, (a, b) in enumerate(pairwise(STARTS)):
         assert given.camera_conditions is not None
         rows = given.camera_conditions[:, a:b].clone()
@@ -44,15 +44,24 @@ def stream(
         size = (b - a, *given.x.shape[3:])
         latents, timesteps = given.x[:, :, a:b], given.timestep[..., a:b]
         context = model.condition(size, given.y, given.mask, rows, maps, sees)
-        made.append(model.advance(latents, timesteps, context, history)[0])
+        read = as_read(history, leash, chunks)
+        made.append(model.advance(latents, timesteps, context, read)[0])
         context = replace(context, visibility=replace(sees, saved=1))
-        _, history = model.advance(latents, torch.zeros_like(timesteps), context, history)
-        assert history is not None
+        _, after = model.advance(latents, torch.zeros_like(timesteps), context, read)
+        assert after is not None
+        before, history = history, after
         if offset is not None:
-            history = brought_along(history, offset.expand(len(given.x), 3), b - a, leash, chunks)
+            history = brought_along(after, before, offset.expand(len(given.x), 3), chunks)
             origin = origin + offset
-        before.append(history)
-    return made, before
+        pasts.append(history)
+    return made, pasts
+
+
+def attention(past: History) -> SoftmaxMemory:
+    """Of the softmax block."""
+    found = past.blocks[1].attention
+    assert isinstance(found, SoftmaxMemory)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +91,7 @@ def test_a_state_that_was_moved_is_read_as_before() -> None:
     model = trained()
     given = inputs(2, 8)
     _, plain = stream(model, given, WINDOW)
-    moved = brought_along(plain[-1], FAR[None], 2, LOOSE, WINDOW)
+    moved = brought_along(plain[-1], plain[-2], FAR[None], WINDOW)
     old, new = (past.blocks[0].attention for past in (plain[-1], moved))
     assert isinstance(old, GdnMemory)
     assert isinstance(new, GdnMemory)
@@ -104,47 +113,45 @@ def test_a_state_that_was_moved_is_read_as_before() -> None:
 
 @torch.no_grad()
 def test_a_sink_comes_along_and_the_window_does_not() -> None:
-    _, before = stream(trained(), inputs(2, 8), SINK)
-    past = before[-1]
-    leash = Leash(distance=1.0, frames=5)
-    moved = brought_along(past, FAR[None], 2, leash, SINK)
-    old, new = (p.blocks[1].attention for p in (past, moved))
-    assert isinstance(old, SoftmaxMemory)
-    assert isinstance(new, SoftmaxMemory)
+    _, pasts = stream(trained(), inputs(2, 8), SINK)
+    old, new = (attention(p) for p in (pasts[-1], brought_along(pasts[-1], pasts[-2], FAR[None], SINK)))
     assert list(old.chunks) == list(new.chunks) == [0, 3]
-    # Its place is told as before, and it is two frames later.
-    assert torch.equal(new.chunks[0].values, old.chunks[0].values)
-    assert torch.allclose(new.chunks[0].keys, turn_later(old.chunks[0].keys, 2))
-    half = old.chunks[0].keys.shape[-1] // 2
-    for kept, was in (("camera_keys", old.chunks[0].camera_keys), ("camera_values", old.chunks[0].camera_values)):
-        found = getattr(new.chunks[0], kept)
-        assert torch.equal(found[..., :half], was[..., :half])
-        assert not torch.allclose(found[..., half:], was[..., half:])
+    for name, x in vars(new.chunks[0]).items():
+        assert x is getattr(attention(pasts[-2]).chunks[0], name)
     assert torch.equal(new.chunks[3].keys, old.chunks[3].keys)
     assert not torch.allclose(new.chunks[3].camera_keys, old.chunks[3].camera_keys)
     # While the first chunk is in the window anyway, it is moved as everything else.
-    early = brought_along(before[0], FAR[None], 2, leash, SINK).blocks[1].attention
-    assert isinstance(early, SoftmaxMemory)
-    assert not torch.allclose(early.chunks[0].camera_keys, before[0].blocks[1].attention.chunks[0].camera_keys)
+    early = attention(brought_along(pasts[0], None, FAR[None], SINK)).chunks[0]
+    assert not torch.allclose(early.camera_keys, attention(pasts[0]).chunks[0].camera_keys)
 
 
 @torch.no_grad()
-def test_the_age_of_a_sink_ends_at_the_leash_however_frames_are_counted() -> None:
-    _, before = stream(trained(), inputs(2, 8), SINK, torch.zeros(3), Leash(distance=1.0, frames=5))
-    _, plain = stream(trained(), inputs(2, 8), SINK)
-    found, was = before[-1].blocks[1].attention, plain[-1].blocks[1].attention
-    assert isinstance(found, SoftmaxMemory)
-    assert isinstance(was, SoftmaxMemory)
-    # 8 frames are made, and the first chunk may be 5 ago: it is told 3 later than it was. (Keys of block 1 differ from
-    # those of a plain stream only by that: the first chunk saw nothing of any leash.)
-    assert torch.allclose(found.chunks[0].keys, turn_later(was.chunks[0].keys, 3), atol=1e-5)
+def test_a_sink_is_read_as_no_older_than_the_leash_and_kept_as_it_was() -> None:
+    leash = Leash(distance=1.0, frames=5)
+    _, pasts = stream(trained(), inputs(2, 8), SINK, torch.zeros(3), leash)
+    first, kept = attention(pasts[0]).chunks[0], attention(pasts[-1]).chunks[0]
+    assert all(torch.equal(x, getattr(kept, name)) for name, x in vars(first).items())
+    assert as_read(pasts[1], leash, SINK) is pasts[1]  # 4 frames
+    found = as_read(pasts[-1], leash, SINK)
+    assert found is not None
+    read = attention(found).chunks[0]
+    # 8 frames are made, and the first chunk may be 5 ago.
+    assert torch.equal(read.keys, turn_later(kept.keys, 3))
+    assert torch.equal(read.values, kept.values)
+    half = kept.keys.shape[-1] // 2
+    for name in ("camera_keys", "camera_values"):
+        turned, was = getattr(read, name), getattr(kept, name)
+        assert torch.equal(turned[..., :half], was[..., :half])
+        assert not torch.allclose(turned[..., half:], was[..., half:])
+    assert as_read(pasts[-1], leash, replace(SINK, window=0)) is pasts[-1]
+    assert as_read(None, leash, SINK) is None
 
 
 def test_a_leash_that_is_loose_changes_nothing() -> None:
     with torch.no_grad():
-        _, before = stream(trained(), inputs(2, 8), SINK)
-    moved = brought_along(before[-1], torch.zeros(1, 3), 2, LOOSE, SINK)
-    for name, x in before[-1].tensors().items():
+        _, pasts = stream(trained(), inputs(2, 8), SINK)
+    moved = brought_along(pasts[-1], pasts[-2], torch.zeros(1, 3), SINK)
+    for name, x in pasts[-1].tensors().items():
         assert torch.equal(moved.tensors()[name], x)
 
 

@@ -27,7 +27,8 @@ from sana_wm.engine.world_state import Finished, WorldState
 from sana_wm.geometry.actions import CameraMotion
 from sana_wm.geometry.conditions import camera_conditions, chunk_plucker, next_conditions
 from sana_wm.models.config import StreamSettings
-from sana_wm.models.leash import brought_along, followed
+from sana_wm.models.history import History
+from sana_wm.models.leash import as_read, brought_along, followed
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.sampling import OnStep, list_sigmas, next_chunk
 
@@ -93,7 +94,7 @@ class ChunkStages:
                 noise[:, :, :1], clean[0] = state.first, True
             cameras = self._cameras(state, move, (height, width))
             prompt = state.features, state.mask
-            rollout = Rollout(self.transformer, state.history, *prompt, *cameras, plan, self._advance)
+            rollout = Rollout(self.transformer, self._read(state), *prompt, *cameras, plan, self._advance)
             renoise = generator if plan.sampler == "renoise" else None
             latents = next_chunk(rollout, noise, self._sigmas, clean_frames=clean, renoise=renoise, on_step=on_step)
         after = replace(
@@ -112,13 +113,12 @@ class ChunkStages:
         if state.finished is None:
             return state
         with named_stage("remember", state.chunk - 1):
-            past = state.history, state.features, state.mask
+            past = self._read(state), state.features, state.mask
             history = remembered(self.transformer, *past, state.finished, self.plan, self._advance)
             if self.plan.leash is not None:
                 was = torch.tensor([state.origin], dtype=torch.float64)
                 origin = followed(was, state.motion.c2w[None, :3, 3], self.plan.leash)
-                frames, offset = state.finished.latents.shape[2], (origin - was).float()
-                history = brought_along(history, offset, frames, self.plan.leash, self.plan.chunks)
+                history = brought_along(history, state.history, (origin - was).float(), self.plan.chunks)
                 state = replace(state, origin=tuple(origin[0].tolist()))
         return replace(state, history=history.map(_owned), finished=None)
 
@@ -146,6 +146,10 @@ class ChunkStages:
                 "may be damaged, or the number format too narrow for this model."
             )
         return frames, replace(state, tails=tails)
+
+    def _read(self, state: WorldState) -> History | None:
+        """The past as the next chunk reads it."""
+        return as_read(state.history, self.plan.leash, self.plan.chunks)
 
     def _cameras(self, state: WorldState, move: Move, latent_hw: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Both camera inputs (1,n,20) and (1,6*stride,n,h,w) of the chunk, from the frame before it on."""

@@ -13,7 +13,7 @@ from sana_wm.geometry.conditions import told_from
 from sana_wm.models.config import ChunkSettings, Leash
 from sana_wm.models.context import BlockContext
 from sana_wm.models.history import History
-from sana_wm.models.leash import brought_along, followed
+from sana_wm.models.leash import as_read, brought_along, followed
 from sana_wm.models.transformer import SanaWMTransformer
 from sana_wm.models.visibility import Visibility
 
@@ -70,7 +70,7 @@ class ChunkedModel:
         context = self._next_context()
         advance = self.transformer.advance if torch.is_grad_enabled() else self._advance
         with self._autocast:
-            velocity, _ = advance(latents, timesteps, context, self.history)
+            velocity, _ = advance(latents, timesteps, context, as_read(self.history, self.leash, self.chunks))
         return velocity.float()
 
     @torch.no_grad()
@@ -79,14 +79,16 @@ class ChunkedModel:
         timesteps = latents.new_zeros(len(latents), 1, latents.shape[2])
         context = self._next_context()
         context = replace(context, visibility=replace(context.visibility, saved=1))
+        before = self.history
         with self._autocast:
-            _, self.history = self._advance(latents, timesteps, context, self.history)
-        if self.leash is not None and self.cameras is not None and self.history is not None:
-            last = self.cameras[0][:, self.bounds[self.chunk][1] - 1, 3:12:4]
-            origin = followed(self._origin, last, self.leash)
-            offset, frames = (origin - self._origin).float(), latents.shape[2]
-            self.history = brought_along(self.history, offset, frames, self.leash, self.chunks)
+            _, after = self._advance(latents, timesteps, context, as_read(before, self.leash, self.chunks))
+        if self.leash is not None and after is not None:
+            origin = self._origin
+            if self.cameras is not None:
+                origin = followed(origin, self.cameras[0][:, self.bounds[self.chunk][1] - 1, 3:12:4], self.leash)
+            after = brought_along(after, before, (origin - self._origin).float(), self.chunks)
             self._origin = origin
+        self.history = after
         self._context = None
         self.chunk += 1
 
