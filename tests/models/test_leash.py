@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sana_wm.errors import InputError
-from sana_wm.models.config import ChunkSettings, Leash, StreamSettings
+from sana_wm.models.config import ChunkSettings, Leash
 from sana_wm.models.history import GdnMemory, History, SoftmaxMemory
 from sana_wm.models.leash import as_read, brought_along, followed
 from sana_wm.models.transformer import SanaWMTransformer
@@ -177,12 +177,15 @@ def test_the_origin_follows_only_when_the_leash_is_tight() -> None:
     assert torch.equal(followed(far, far.float(), leash), far)
 
 
-@pytest.mark.parametrize("distance", [0.0, -1.0, float("nan")])
-def test_a_leash_of_no_length_is_refused(distance: float) -> None:
-    with pytest.raises(InputError, match=r"leash\.distance"):
-        Leash(distance, 10)
+@torch.no_grad()
+def test_a_first_chunk_in_the_window_is_as_old_as_it_is() -> None:
+    chunks = replace(SINK, window=3)
+    _, pasts = stream(trained(), inputs(2, 8), chunks)
+    assert as_read(pasts[2], Leash(distance=1.0, frames=1), chunks) is pasts[2]
+    assert as_read(pasts[3], Leash(distance=1.0, frames=1), chunks) is not pasts[3]
 
 
-def test_a_leash_shorter_than_the_window_is_refused() -> None:
-    with pytest.raises(InputError, match="at least 7"):
-        StreamSettings(chunks=ChunkSettings(size=3, window=2, sink=True), leash=Leash(4.0, 6))
+@pytest.mark.parametrize(("distance", "frames"), [(0.0, 10), (-1.0, 10), (float("nan"), 10), (4.0, 0)])
+def test_a_leash_of_no_length_is_refused(distance: float, frames: int) -> None:
+    with pytest.raises(InputError, match=r"leash\.(distance|frames) is"):
+        Leash(distance, frames)

@@ -152,7 +152,8 @@ class Leash:
     Attributes:
         distance: cameras are told relative to a place, at first that of the first frame, which then follows the camera
             at most so far behind it, between chunks. In units of the poses.
-        frames: the first chunk, if it is a sink, seems no more latent frames ago than this, and as near.
+        frames: a first chunk that is kept as a sink seems no more latent frames ago than this, and stays as near. Only
+            from where it has left the window, if that is longer.
     """
 
     distance: float
@@ -161,6 +162,8 @@ class Leash:
     def __post_init__(self) -> None:
         if not self.distance > 0:
             raise InputError(f"leash.distance is {self.distance:g}; it must be above 0")
+        if self.frames < 1:
+            raise InputError(f"leash.frames is {self.frames}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -185,11 +188,6 @@ class StreamSettings:
     leash: Leash | None = None
 
     def __post_init__(self) -> None:
-        window = 1 + self.chunks.size * self.chunks.window
-        if self.leash is not None and self.leash.frames < window:
-            raise InputError(
-                f"stream.leash.frames is {self.leash.frames}; it must be at least {window}, as long as the window"
-            )
         falling = all(b < a for a, b in pairwise((1000.1, *self.timesteps)))
         if self.timesteps and (len(self.timesteps) < 2 or not falling or self.timesteps[-1] != 0):
             raise InputError(

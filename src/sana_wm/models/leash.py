@@ -30,7 +30,7 @@ def as_read(history: History | None, leash: Leash | None, chunks: ChunkSettings)
     """The past as the next chunk reads it: a sink seems no longer ago than the leash allows."""
     if history is None or leash is None or not _has_sink(chunks):
         return history
-    later = history.frames - leash.frames  # if above 0, the first chunk has left the window: a leash is longer
+    later = history.frames - max(leash.frames, 1 + chunks.size * chunks.window)
     return _with_chunks(history, lambda i, kept: _later(kept, later) if i == 0 else kept) if later > 0 else history
 
 
