@@ -60,14 +60,15 @@ def noise(seed: int, frames: int = 24) -> Tensor:
     return torch.from_numpy(np.stack([np.roll(picture, i, axis=2) for i in range(frames)]))
 
 
-def described(chunks: list[Tensor], moving: bool = True) -> dict[str, Any]:
-    """The summary of a video of these chunks."""
+def described(chunks: list[Tensor], moving: bool = True, turned: float = 1.0) -> dict[str, Any]:
+    """The summary of a video of these chunks, the last of which turned so far."""
     found: list[dict[str, Any]] = []
     before = chunks[0][-1]
     for number, frames in enumerate(chunks, start=1):
         still = stillness(before, frames, torch.full((len(frames),), moving))
         machine = {"chunk": number, "process": 1, "seconds": 0.1, "peak_bytes": 1000, "state_bytes": 10}
-        truth = {"truth": look(noise(0)), "turns": None}
+        turns = {"left": turned, "right": turned} if number == len(chunks) else None
+        truth = {"truth": look(noise(0)), "turns": turns}
         found.append({**machine, **look(frames), **still, **truth})
         before = frames[-1]
     return summarize(found, len(chunks), CHUNK_SECONDS)
@@ -150,6 +151,11 @@ def test_a_model_that_breaks_is_a_result(tmp_path: Path) -> None:
 
 def test_a_video_that_moves_and_holds_is_fine() -> None:
     assert failed(described([noise(0)] * 14)) == set()
+
+
+def test_a_video_that_no_longer_turns_is_told() -> None:
+    assert failed(described([noise(0)] * 14, turned=0.2)) == {"turns go"}
+    assert failed(described([noise(0)] * 14, turned=0.6)) == set()
 
 
 def test_a_frozen_video_is_told() -> None:

@@ -13,6 +13,8 @@ BASE_CHUNK = 10
 """Memory is compared with that of this chunk (the first one is 1): what warms up has done so."""
 MEMORY_WITHIN = 0.01
 MINUTE_WINDOWS = 6
+LEAST_TURN = 0.5
+"""Of how far a turn should go, in the median: patches in which no place is left do not move when the camera does."""
 Row = Mapping[str, Any]
 
 
@@ -33,6 +35,7 @@ def summarize(rows: Sequence[Row], chunks: int, seconds_a_chunk: float) -> dict[
         "chunks": [row["chunk"] for row in made if is_frozen(row)],
         "fraction": sum(row["frozen"] for row in made) / max(1, sum(row["moving"] for row in made)),
     }
+    turns = [{"seconds": row["chunk"] * seconds_a_chunk, **row["turns"]} for row in made if row["turns"] is not None]
     ranges = {name: _range([window[name] for window in windows]) for name in LOOKS}
     truth = {name: _range([window["truth"][name] for window in windows]) for name in LOOKS}
     return result | {
@@ -43,11 +46,9 @@ def summarize(rows: Sequence[Row], chunks: int, seconds_a_chunk: float) -> dict[
         "frozen": frozen,
         "looks": ranges,
         "truth": truth,
-        "turns": [
-            {"seconds": row["chunk"] * seconds_a_chunk, **row["turns"]} for row in made if row["turns"] is not None
-        ],
+        "turns": turns,
         "drift": _drift(windows),
-        "marks": _marks(len(made), chunks, error, memory, frozen, ranges, truth),
+        "marks": [*_marks(len(made), chunks, error, memory, frozen, ranges, truth), _turns_mark(turns)],
     }  # fmt: skip
 
 
@@ -157,6 +158,17 @@ def _marks(
         wanted = f"at least {least:g} of the truth's least"
         marks.append(_mark(f"least {name} of {WINDOW_SECONDS} s", wanted, told, made_least >= least * true_least > 0))
     return marks
+
+
+def _turns_mark(turns: Sequence[Row]) -> dict[str, Any]:
+    """Whether the camera is still obeyed."""
+    shares = [turn[side] for turn in turns for side in ("left", "right")]
+    wanted = f"at least {LEAST_TURN:g} of how far they should, in the median"
+    if not shares:
+        return _mark("turns go", wanted, "none tried", None)
+    middle = statistics.median(shares)
+    told = f"{middle:.2f} ({min(shares):.2f} to {max(shares):.2f}, {len(shares)} turns)"
+    return _mark("turns go", wanted, told, middle >= LEAST_TURN)
 
 
 def _told(share: float | None) -> str:
