@@ -52,8 +52,8 @@ def write_mp4(
 
 def add_h264(container: OutputContainer, fps: int, size: tuple[int, ...], **options: str) -> VideoStream:
     """A stream of H.264 yuv420p for pictures of `size` = (height, width); `options` are x264's."""
-    # Without the macroblock tree: with AVX-512 its costs depend on what else is in memory, in about one of 1,000 clips
-    # of 17 frames, and equal frames must give equal files.
+    # Without the macroblock tree: on processors with AVX-512 it was seen to depend on what else is in memory, and equal
+    # frames must give equal files.
     options = {"crf": str(CRF), "preset": "medium", "mbtree": "0", **options}
     if size[0] * size[1] <= SERIAL_PIXELS:
         options["threads"] = "1"

@@ -95,7 +95,9 @@ def measure_rollouts(
             found = summarize(rows, chunks, frames_a_chunk / fps)
             sheet = out / f"sheet_{index:03d}.png"
             rollout.draw(sheet, files, found["chunks"], frames_a_chunk / fps)
-        scenes.append({"name": scene.name, "caption": scene.drawn.caption, "seed": rollout.seed, **found})
+        farthest = float(scene.c2w[:, :3, 3].norm(dim=-1).max())
+        named = {"name": scene.name, "caption": scene.drawn.caption, "seed": rollout.seed, "farthest": farthest}
+        scenes.append({**named, **found})
     result = {
         "format": "sana-wm long rollout",
         "version": 2,
@@ -193,7 +195,7 @@ class _Rollout:
     def _turns(self, chunk: int) -> bool:
         """Whether turns are tried after this chunk."""
         chunks = self.plan.chunks.size * self.pipe.codec.temporal_stride / self.pipe.settings.fps
-        return chunk == round(FIRST_TURNS / chunks) or chunk % round(TURNS_EVERY / chunks) == 0
+        return chunk == round(FIRST_TURNS / chunks) or chunk % max(1, round(TURNS_EVERY / chunks)) == 0
 
     def draw(self, path: Path, files: RolloutFiles, chunks: int, seconds_a_chunk: float) -> None:
         """The given picture and the last frames of chunks, evenly spread, under what there is to see in truth."""

@@ -61,6 +61,7 @@ class ChunkedModel:
         )
         self._advance = transformer.advance if advance is None else advance
         self.history: History | None = None
+        self._read: History | None = None  # the same past, as the next chunk reads it
         self.chunk = 0
         self._origin = torch.zeros(len(y), 3, dtype=torch.float64, device=y.device)
         self._context: BlockContext | None = None
@@ -70,7 +71,7 @@ class ChunkedModel:
         context = self._next_context()
         advance = self.transformer.advance if torch.is_grad_enabled() else self._advance
         with self._autocast:
-            velocity, _ = advance(latents, timesteps, context, as_read(self.history, self.leash, self.chunks))
+            velocity, _ = advance(latents, timesteps, context, self._read)
         return velocity.float()
 
     @torch.no_grad()
@@ -79,16 +80,15 @@ class ChunkedModel:
         timesteps = latents.new_zeros(len(latents), 1, latents.shape[2])
         context = self._next_context()
         context = replace(context, visibility=replace(context.visibility, saved=1))
-        before = self.history
         with self._autocast:
-            _, after = self._advance(latents, timesteps, context, as_read(before, self.leash, self.chunks))
+            _, after = self._advance(latents, timesteps, context, self._read)
         if self.leash is not None and after is not None:
             origin = self._origin
             if self.cameras is not None:
                 origin = followed(origin, self.cameras[0][:, self.bounds[self.chunk][1] - 1, 3:12:4], self.leash)
-            after = brought_along(after, before, (origin - self._origin).float(), self.chunks)
+            after = brought_along(after, self.history, (origin - self._origin).float(), self.chunks)
             self._origin = origin
-        self.history = after
+        self.history, self._read = after, as_read(after, self.leash, self.chunks)
         self._context = None
         self.chunk += 1
 

@@ -152,8 +152,8 @@ class Leash:
     Attributes:
         distance: cameras are told relative to a place, at first that of the first frame, which then follows the camera
             at most so far behind it, between chunks. In units of the poses.
-        frames: a first chunk that is kept as a sink seems no more latent frames ago than this, and stays as near. Only
-            from where it has left the window, if that is longer.
+        frames: a first chunk that has left the window and is kept as a sink stays as near, and seems no more latent
+            frames ago than this.
     """
 
     distance: float

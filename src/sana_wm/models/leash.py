@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
-from sana_wm.geometry.chunks import visible_chunks
 from sana_wm.models.config import ChunkSettings, Leash
 from sana_wm.models.history import BlockState, ChunkKeys, GdnMemory, History, SoftmaxMemory
-from sana_wm.ops.rotary import turn_later
-from sana_wm.ops.ucpe import seen_from
+from sana_wm.ops.prepare import Turn
+from sana_wm.ops.rotary import rotary_table
+
+Table = tuple[Tensor, Tensor]
+"""Cosines and sines (1,pairs) of one position."""
 
 
 def followed(origin: Tensor, camera: Tensor, leash: Leash) -> Tensor:
@@ -28,10 +31,16 @@ def followed(origin: Tensor, camera: Tensor, leash: Leash) -> Tensor:
 
 def as_read(history: History | None, leash: Leash | None, chunks: ChunkSettings) -> History | None:
     """The past as the next chunk reads it: a sink seems no longer ago than the leash allows."""
-    if history is None or leash is None or not _has_sink(chunks):
+    if history is None or leash is None or not _has_old_sink(history, chunks) or history.frames <= leash.frames:
         return history
-    later = history.frames - max(leash.frames, 1 + chunks.size * chunks.window)
-    return _with_chunks(history, lambda i, kept: _later(kept, later) if i == 0 else kept) if later > 0 else history
+    softmax = (block.attention for block in history.blocks if isinstance(block.attention, SoftmaxMemory))
+    keys = next((attention.chunks[0].keys for attention in softmax), None)
+    if keys is None:
+        return history
+    # Filled where it is: a copy to a GPU would be waited for.
+    position = torch.full((1,), history.frames - leash.frames, device=keys.device)
+    main, camera = (rotary_table(position, 1, 1, keys.shape[-1], camera=which) for which in (False, True))
+    return _with_chunks(history, lambda index, kept: _later(kept, main, camera) if index == 0 else kept)
 
 
 def brought_along(after: History, before: History | None, offset: Tensor, chunks: ChunkSettings) -> History:
@@ -40,23 +49,25 @@ def brought_along(after: History, before: History | None, offset: Tensor, chunks
     What is remembered moves with it, but for a sink, which is not left behind: it stays where it was relative to the
     origin, and as it was in `before`, whatever it seemed when it was read. So nothing is rounded over and over.
     """
-    sink = _has_sink(chunks) and 0 not in visible_chunks(after.chunks, chunks.window, sink=False)
-    still = not bool(offset.any())
-    offset = offset.to(after.blocks[0].feed_forward_tail.device)
+    sink = _has_old_sink(after, chunks)
     if before is not None and sink:
         after = History(tuple(map(_with_first, after.blocks, before.blocks)), after.frames, after.chunks)
-    if still:
+    if not offset.any():
         return after
-    moved = _with_chunks(after, lambda i, kept: kept if i == 0 and sink else _seen_from(kept, offset))
-    return replace(moved, blocks=tuple(_with_state(block, offset) for block in moved.blocks))
+    move = torch.eye(4).repeat(len(offset), 1, 1)
+    move[:, :3, 3] = -offset.cpu()
+    move = move.to(after.blocks[0].feed_forward_tail.device)
+    moved = _with_chunks(after, lambda index, kept: kept if index == 0 and sink else _moved(kept, move))
+    return replace(moved, blocks=tuple(_with_state(block, move) for block in moved.blocks))
 
 
-def _has_sink(chunks: ChunkSettings) -> bool:
-    return chunks.sink and chunks.window > 0
+def _has_old_sink(history: History, chunks: ChunkSettings) -> bool:
+    """Whether the first chunk is remembered only because it is the first."""
+    return chunks.sink and 0 < chunks.window < history.chunks
 
 
 def _with_chunks(history: History, change: Callable[[int, ChunkKeys], ChunkKeys]) -> History:
-    """The keys and values of every chunk changed, which also gets its index."""
+    """The keys and values of every chunk changed, by a function that also gets its index."""
 
     def changed(block: BlockState) -> BlockState:
         if not isinstance(block.attention, SoftmaxMemory):
@@ -74,22 +85,36 @@ def _with_first(block: BlockState, before: BlockState) -> BlockState:
     return replace(block, attention=SoftmaxMemory({**block.attention.chunks, 0: before.attention.chunks[0]}))
 
 
-def _with_state(block: BlockState, offset: Tensor) -> BlockState:
+def _with_state(block: BlockState, move: Tensor) -> BlockState:
     """The state of a camera branch moved: a sum of keys times values, both moved; (B,h,D,D)."""
     memory = block.attention
     if not isinstance(memory, GdnMemory) or memory.camera is None:
         return block
-    moved = seen_from(seen_from(memory.camera, offset).mT, offset).mT
-    return replace(block, attention=replace(memory, camera=moved))
+    state = _moved_heads(_moved_heads(memory.camera, move).mT, move).mT
+    return replace(block, attention=replace(memory, camera=state))
 
 
-def _seen_from(kept: ChunkKeys, offset: Tensor) -> ChunkKeys:
+def _moved(kept: ChunkKeys, move: Tensor) -> ChunkKeys:
     if kept.camera_keys is None or kept.camera_values is None:
         return kept
-    moved = seen_from(kept.camera_keys, offset), seen_from(kept.camera_values, offset)
-    return replace(kept, camera_keys=moved[0], camera_values=moved[1])
+    return ChunkKeys(kept.keys, kept.values, *(_moved_heads(x, move) for x in (kept.camera_keys, kept.camera_values)))
 
 
-def _later(kept: ChunkKeys, frames: int) -> ChunkKeys:
-    camera = (None if x is None else turn_later(x, frames, camera=True) for x in (kept.camera_keys, kept.camera_values))
-    return ChunkKeys(turn_later(kept.keys, frames), kept.values, *camera)
+def _moved_heads(x: Tensor, move: Tensor) -> Tensor:
+    """Keys or values (B,N,h,D) of a camera branch moved by (B,4,4), at the time they were."""
+    one = torch.ones(1, x.shape[-1] // 4, device=x.device)
+    return _turned(x, (one, one - 1), move)
+
+
+def _later(kept: ChunkKeys, main: Table, camera: Table) -> ChunkKeys:
+    """Turned on by the angles of some frames, in the tables of both branches."""
+    there = torch.eye(4, device=kept.keys.device)[None]
+    moved = (None if x is None else _turned(x, camera, there) for x in (kept.camera_keys, kept.camera_values))
+    return ChunkKeys(_turned(kept.keys, main), kept.values, *moved)
+
+
+def _turned(x: Tensor, table: Table, move: Tensor | None = None) -> Tensor:
+    """Heads (B,N,h,D) turned by a table of one position; with `move` (B,4,4) their second half, and the first moved."""
+    cos, sin = (part.expand(x.shape[1], -1) for part in table)
+    matrix = None if move is None else move[:, None].expand(*x.shape[:2], 4, 4)
+    return Turn(cos, sin, matrix).of(x).to(x.dtype)

@@ -53,19 +53,6 @@ def rotary_table(
     return angles.cos().float(), angles.sin().float()
 
 
-def turn_later(x: Tensor, frames: int, *, camera: bool = False) -> Tensor:
-    """Heads (...,D) that were turned for their position, as they would have been `frames` latent frames later.
-
-    camera: only the second half of a head was turned, by the table of the camera branch.
-    """
-    position = torch.full((1,), frames, device=x.device)  # filled where it is: a copy to a GPU would be waited for
-    cos, sin = rotary_table(position, 1, 1, x.shape[-1], camera=camera)
-    if not camera:
-        return rotate_pairs(x, cos[0], sin[0]).to(x.dtype)
-    geometric, rotary = x.chunk(2, dim=-1)
-    return torch.cat([geometric, rotate_pairs(rotary, cos[0], sin[0]).to(x.dtype)], dim=-1)
-
-
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the interleaved pairs (2j, 2j+1) of the last axis: x (..., 2P) with cos, sin broadcasting to (..., P)."""
     wide = torch.promote_types(torch.promote_types(x.dtype, cos.dtype), torch.float32)

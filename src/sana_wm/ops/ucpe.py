@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from sana_wm.ops.prepare import Turn
@@ -43,14 +42,3 @@ class RayFrames:
     def output(self) -> Turn:
         """P on the first half, rotation by -theta on the second: the result lives in the query's ray frame."""
         return Turn(self.cos, self.sin, self.ray_from_world, inverse=True)
-
-
-def seen_from(x: Tensor, offset: Tensor) -> Tensor:
-    """Keys or values (B,N,h,D) that :attr:`RayFrames.key_value` has moved, as if the world's origin were at `offset`.
-
-    offset: (B,3). Queries whose cameras are told from there read the same: the encoding is one of relative poses.
-    """
-    geometric, rotary = x.chunk(2, dim=-1)
-    place, weight = geometric.unflatten(-1, (-1, 4)).split([3, 1], dim=-1)
-    moved = (place - offset[:, None, None, None] * weight).to(x.dtype)  # in the wider of the two
-    return torch.cat([torch.cat([moved, weight], dim=-1).flatten(-2), rotary], dim=-1)
